@@ -1,0 +1,75 @@
+# What the tests share.  A file loads it and calls common_setup and common_teardown.
+# shellcheck disable=SC2034 # the variables are for the tests
+
+bats_require_minimum_version 1.5.0
+
+common_setup() {
+    root=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
+    build=$root/build
+    programs=$build/tests
+    shim=$build/libreuse.so
+    started=()
+    unset LD_PRELOAD LIBREUSE_PORTS LIBREUSE_LOG
+    cd "$BATS_TEST_TMPDIR" || return
+}
+
+common_teardown() {
+    local pid
+    for pid in ${started[@]+"${started[@]}"}; do
+        kill "$pid" 2>/dev/null || true
+    done
+    for pid in ${started[@]+"${started[@]}"}; do
+        wait "$pid" 2>/dev/null || true
+    done
+}
+
+# start NAME COMMAND...: runs COMMAND in the background, its output in NAME.log, its pid in $pid.
+start() {
+    local name=$1
+    shift
+    "$@" >"$BATS_TEST_TMPDIR/$name.log" 2>&1 </dev/null 3>&- &
+    pid=$!
+    started+=("$pid")
+}
+
+# with_shim COMMAND...: runs COMMAND in this process's place, with the shim preloaded.  For start.
+with_shim() {
+    LD_PRELOAD=$shim exec "$@"
+}
+
+# eventually COMMAND...: waits until COMMAND succeeds, 10 seconds at most.
+eventually() {
+    local tries
+    for ((tries = 0; tries < 200; tries++)); do
+        "$@" && return
+        sleep 0.05
+    done
+    echo "not so after 10 seconds: $*" >&2
+    return 1
+}
+
+# sockets N FILTER...: whether ss finds N sockets (such as: 2 --listening --tcp 'sport = :8000').
+sockets() {
+    local count=$1
+    shift
+    [[ $(ss --no-header --numeric "$@" | wc -l) -eq $count ]]
+}
+
+# listening N PORT, bound N PORT: whether N TCP sockets listen, N UDP sockets are bound there.
+listening() {
+    sockets "$1" --listening --tcp "sport = :$2"
+}
+
+bound() {
+    sockets "$1" --all --udp "sport = :$2"
+}
+
+# alive PID...: whether every one of the processes runs.
+alive() {
+    kill -0 "$@" 2>/dev/null
+}
+
+# ended PID: whether the process has ended.
+ended() {
+    ! alive "$1"
+}
