@@ -66,7 +66,7 @@ demo: all build/tests/http-server
 	@scripts/demo $(SERVER)
 
 TESTS ?= tests
-test: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(CAN_M32),build/tests32/odd-binds)
+test: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(CAN_M32),build/tests32/odd-binds build/tests32/bind-to build/tests32/http-server)
 	@tests/run $(TESTS)
 
 lint:
