@@ -26,8 +26,9 @@ server() {
     chmod +x "$server"
 }
 
-nothing_listens() {
-    listening 0 8000 && ! pgrep --full "$programs/http-server" >/dev/null
+# none_runs PATTERN: whether no process has a command line that matches.
+none_runs() {
+    ! pgrep --full "$1" >/dev/null
 }
 
 @test "the demo shows the refusal, then three copies, twenty answers and the tally" {
@@ -39,7 +40,7 @@ nothing_listens() {
     [[ $(count '^pid [0-9]+ answered [0-9]+$') -ge 2 ]]
     [[ $output == *"chi-square"*"over 3 copies"* ]]
     [[ $output != *$'\e'* ]]
-    nothing_listens
+    none_runs http-server
 }
 
 @test "the demo takes another port where 8000 is taken, and says so" {
@@ -91,8 +92,7 @@ nothing_listens() {
         kill -"$signal" "$pid"
         eventually ended "$pid"
         listening 0 8000
-        run pgrep --full --list-full 'socat|sleep 60'
-        [[ $status -eq 1 ]]
+        eventually none_runs 'socat|sleep 60'
     done
 }
 
