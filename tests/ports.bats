@@ -106,6 +106,7 @@ malformed() {
     malformed 0 0 "$port"
     malformed 0-8000 0-8000 "$port"
     malformed 65536 65536 "$port"
+    malformed 73536 73536 "$port"
     malformed 8000-65536 8000-65536 "$port"
     malformed 000008000 000008000 "$port"
     malformed 4294975296 4294975296 "$port"

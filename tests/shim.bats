@@ -47,6 +47,11 @@ public() {
     done
 }
 
+@test "an IPv4 address of AF_UNSPEC, which the kernel takes too, is shared" {
+    run "$programs/bind-to" -u tcp 8000 127.0.0.1:8001
+    reports "8000 bound, SO_REUSEPORT 1" "127.0.0.1:8001 EAFNOSUPPORT, SO_REUSEPORT 0"
+}
+
 @test "raw, ICMP, Unix, netlink and packet sockets keep their flags" {
     echo "0 0" >/proc/sys/net/ipv4/ping_group_range
     for kind in raw-tcp raw-tcp6 raw-udp raw-udp6 raw-icmp ping unix unix-dgram netlink \
@@ -102,6 +107,15 @@ odd_binds() {
     reports "192.0.2.1:8000 EADDRNOTAVAIL, SO_REUSEPORT 0" "0 bound, SO_REUSEPORT 1"
     LIBREUSE_PORTS=8000 run "$programs/bind-to" -1 udp 192.0.2.1:8000 9000
     reports "192.0.2.1:8000 EADDRNOTAVAIL, SO_REUSEPORT 0" "9000 bound, SO_REUSEPORT 0"
+}
+
+@test "a program that sets the option itself keeps it, until a bind fails" {
+    LIBREUSE_PORTS=8000 run "$programs/bind-to" -1r udp 192.0.2.1:9000
+    reports "192.0.2.1:9000 EADDRNOTAVAIL, SO_REUSEPORT 1"
+    LIBREUSE_PORTS=8000 run "$programs/bind-to" -1r udp 9000
+    reports "9000 bound, SO_REUSEPORT 1"
+    run "$programs/bind-to" -1r udp 192.0.2.1:8000 8000
+    reports "192.0.2.1:8000 EADDRNOTAVAIL, SO_REUSEPORT 0" "8000 bound, SO_REUSEPORT 1"
 }
 
 @test "a second bind of a socket fails, and changes nothing" {
