@@ -174,6 +174,11 @@ refused() {
     ! wait "$pid" && grep -E 'Address (already )?in use|EADDRINUSE' "$1.log"
 }
 
+# shim_says NAME WORD: whether the shim has logged a bind of the copy NAME with this outcome.
+shim_says() {
+    grep "^libreuse: .*: $2" "$1.log"
+}
+
 # answered_by ASK PID...: whether 40 connections get an answer each, some from each of the PIDs and
 # none from others.  That one of two copies gets none of 40 has a chance of 2e-12, one of three of
 # 3e-7.
@@ -316,21 +321,23 @@ needs_busybox_httpd() {
 }
 
 @test "a port whose holder does not share it is refused" {
+    export LIBREUSE_LOG=1
     start_http_server holder
     holder=$pid
     eventually serving 1
     start_http_server newcomer with_shim
     refused newcomer
+    shim_says newcomer refused
     [[ $(ask_http_server) == "$holder" ]]
 }
 
 one_user=(setpriv --reuid 65533 --regid 65533 --clear-groups)
 other_user=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 
-# Puts the shim and http-server where every user can read them.
+# Puts the shim and http-server where every user can read them, as they may not the checkout.
 needs_users() {
     "${one_user[@]}" true || skip "needs root, to run programs as other users"
-    public=$(mktemp --directory)
+    public=$(mktemp --directory /tmp/libreuse.XXXXXX)
     chmod 755 "$public"
     install -m 755 "$shim" "$programs/http-server" "$public"
     shim=$public/libreuse.so
@@ -341,11 +348,14 @@ needs_users() {
 # part of the connections to a server of someone else's.
 @test "a port that another user holds is refused" {
     needs_users
+    export LIBREUSE_LOG=1
     start_http_server holder with_shim "${one_user[@]}"
     holder=$pid
     eventually serving 1
+    shim_says holder shared
     start_http_server newcomer with_shim "${other_user[@]}"
     refused newcomer
+    shim_says newcomer refused
     [[ $(ask_http_server) == "$holder" ]]
 }
 
@@ -419,9 +429,11 @@ back() {
 }
 
 @test "a server without SO_REUSEADDR comes under the shim only after TIME_WAIT" {
+    export LIBREUSE_LOG=1
     options=reuseaddr=0
     old_run socat
     start_socat new with_shim
     refused new
+    shim_says new refused
     time_wait 5
 }
