@@ -66,7 +66,10 @@ bound() {
 
 # alive PID...: whether every one of the processes runs.
 alive() {
-    kill -0 "$@" 2>/dev/null
+    local one
+    for one; do
+        kill -0 "$one" 2>/dev/null || return
+    done
 }
 
 # ended PID: whether the process has ended.

@@ -207,6 +207,12 @@ repeat() {
     [[ $stderr == 'reuse-spread: the answers do not tell the copies apart: '*'--by'* ]]
 }
 
+@test "a few bodies that all differ are refused too" {
+    serve 'request {n}'
+    run -2 "$spread" -c 10 "http://$server/"
+    [[ $output == 'reuse-spread: the answers do not tell the copies apart: '* ]]
+}
+
 @test "PIDs that always differ are refused: a process for each connection is no copy" {
     serve 'pid {n}'
     run -2 --separate-stderr "$spread" "http://$server/"
@@ -267,6 +273,13 @@ repeat() {
     run -0 "$spread" --tsv -c 20 "http://$server/"
     [[ ${lines[0]} == $'copy\t000'* ]]
     [[ ${lines[1]} == $'copy\tpid 11 000'* ]]
+}
+
+@test "bodies that were read take no room" {
+    serve 'pid 11' 'pid 12'
+    put_before rm "[ \"\$1\" != -rf ] || cat \"\$3\"/* | wc -c >'$PWD/left'" "exec '$(command -v rm)' \"\$@\""
+    run -0 "$spread" "http://$server/"
+    [[ $(<left) == 0 ]]
 }
 
 # The connections.
@@ -388,6 +401,11 @@ repeat() {
     put_before curl 'echo "curl: out of order" >&2' 'exit 27'
     run -2 --separate-stderr "$spread" http://127.0.0.1/
     [[ $stderr == 'reuse-spread: curl ended after 0 of 300 requests: curl: out of order' ]]
+}
+
+@test "a missing curl is told" {
+    run -2 env PATH="$PWD/bin" "$BASH" "$spread" http://127.0.0.1/
+    [[ $output == 'reuse-spread: curl is not installed'* ]]
 }
 
 @test "a missing temporary directory is told" {

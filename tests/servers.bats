@@ -321,11 +321,10 @@ needs_busybox_httpd() {
 }
 
 @test "a port whose holder does not share it is refused" {
-    export LIBREUSE_LOG=1
     start_http_server holder
     holder=$pid
     eventually serving 1
-    start_http_server newcomer with_shim
+    LIBREUSE_LOG=1 start_http_server newcomer with_shim
     refused newcomer
     shim_says newcomer refused
     [[ $(ask_http_server) == "$holder" ]]
@@ -348,12 +347,11 @@ needs_users() {
 # part of the connections to a server of someone else's.
 @test "a port that another user holds is refused" {
     needs_users
-    export LIBREUSE_LOG=1
-    start_http_server holder with_shim "${one_user[@]}"
+    LIBREUSE_LOG=1 start_http_server holder with_shim "${one_user[@]}"
     holder=$pid
     eventually serving 1
     shim_says holder shared
-    start_http_server newcomer with_shim "${other_user[@]}"
+    LIBREUSE_LOG=1 start_http_server newcomer with_shim "${other_user[@]}"
     refused newcomer
     shim_says newcomer refused
     [[ $(ask_http_server) == "$holder" ]]
@@ -429,10 +427,9 @@ back() {
 }
 
 @test "a server without SO_REUSEADDR comes under the shim only after TIME_WAIT" {
-    export LIBREUSE_LOG=1
     options=reuseaddr=0
     old_run socat
-    start_socat new with_shim
+    LIBREUSE_LOG=1 start_socat new with_shim
     refused new
     shim_says new refused
     time_wait 5
