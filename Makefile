@@ -50,16 +50,17 @@ build build/lib32 build/tests build/tests32:
 
 # Each program of the tests is one file; those named lib... are libraries to preload.
 TEST_SOURCES = $(wildcard tests/programs/*.c)
+TEST_HEADERS = $(wildcard tests/programs/*.h)
 TEST_PROGRAMS = $(patsubst tests/programs/%.c,build/tests/%,$(filter-out tests/programs/lib%,$(TEST_SOURCES)))
 TEST_LIBRARIES = $(patsubst tests/programs/%.c,build/tests/%.so,$(filter tests/programs/lib%,$(TEST_SOURCES)))
 
-build/tests/%: tests/programs/%.c Makefile | build/tests
+build/tests/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests
 	$(CC) $(ALL_CFLAGS) $< $(LDFLAGS) -pthread -o $@
 
-build/tests/%.so: tests/programs/%.c Makefile | build/tests
+build/tests/%.so: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests
 	$(CC) $(ALL_CFLAGS) -fPIC -shared $< $(LDFLAGS) -ldl -o $@
 
-build/tests32/%: tests/programs/%.c Makefile | build/tests32
+build/tests32/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests32
 	$(CC) -m32 $(ALL_CFLAGS) $< $(LDFLAGS) -pthread -o $@
 
 demo: all build/tests/http-server
@@ -71,7 +72,7 @@ test: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(CAN_M32),build/tests32/odd-b
 
 lint:
 	shellcheck scripts/setup scripts/demo $(SCRIPTS) .ci/run tests/run tests/*.bash tests/*.bats
-	clang-format --dry-run -Werror shim/*.[ch] tests/programs/*.c
+	clang-format --dry-run -Werror shim/*.[ch] tests/programs/*.[ch]
 	for source in shim/*.c tests/programs/*.c; do \
 	    gcc -std=gnu11 -O2 $(WARNINGS) -Werror -c -o /dev/null $$source && \
 	    clang -std=gnu11 -O2 $(WARNINGS) -Werror -c -o /dev/null $$source || exit 1; \

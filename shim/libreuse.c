@@ -144,6 +144,18 @@ static void clear_reuseport(const struct call *call, const struct settings *sett
     set_reuseport(call->fd, 0);
 }
 
+/*
+ * After a bind to port 0 that succeeded: whether the kernel is yet to pick the port, when the
+ * socket connects (IP_BIND_ADDRESS_NO_PORT in ip(7)).  A UDP port would then not stay unique if the
+ * option were set; a TCP port does.
+ */
+static bool awaits_port(const struct call *call) {
+    struct sockaddr_in6 name = {0}; /* sockaddr_in has its port at the same place */
+    socklen_t length = sizeof name;
+    return (call->protocol == PROTOCOL_UDP || call->protocol == PROTOCOL_UDPLITE) &&
+           getsockname(call->fd, (struct sockaddr *)&name, &length) == 0 && name.sin6_port == 0;
+}
+
 static void log_outcome(const struct call *call, enum ports_plan plan, int option_error,
                         int bind_error) {
     struct sockaddr_storage name = call->copy;
@@ -173,11 +185,15 @@ static int bind_with(const struct settings *settings, int fd, const struct socka
 
     saved = errno;
     int bind_error = result ? saved : 0;
-    if (plan == PORTS_SHARE_AFTER && !bind_error)
-        option_error = set_reuseport(fd, 1);
+    if (plan == PORTS_SHARE_AFTER && !bind_error) {
+        if (awaits_port(&call))
+            plan = PORTS_IGNORE;
+        else
+            option_error = set_reuseport(fd, 1);
+    }
     if (plan == PORTS_SHARE_BEFORE && bind_error)
         clear_reuseport(&call, settings);
-    if (settings->log)
+    if (settings->log && plan != PORTS_IGNORE)
         log_outcome(&call, plan, option_error, bind_error);
     errno = saved;
     return result;

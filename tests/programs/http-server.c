@@ -1,55 +1,17 @@
 /*
  * http-server [[ADDRESS:]PORT] - a small HTTP server, as plain as one can be: one process, one
- * connection at a time, SO_REUSEADDR and nothing else set before bind().  It answers every
- * request with the client's address and its own process id:
+ * connection at a time, SO_REUSEADDR and nothing else set before bind().  It answers every request
+ * with the client's address and its own process id:
  *
  *     client 127.0.0.1:51234, server pid 4242
  *
  * ADDRESS is numeric, an IPv6 one in brackets; by default 127.0.0.1, and PORT 8000.  Exits 1 with
  * the system's words when it cannot listen.  SIGTERM ends it at once, as it ends most programs.
  */
-#include <netdb.h>
+#include "server-socket.h"
+
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-/* Returns a socket that listens on WHERE, "[ADDRESS:]PORT". */
-static int listen_on(const char *where) {
-    char address[NI_MAXHOST] = "127.0.0.1";
-    const char *colon = strrchr(where, ':');
-    const char *port = colon ? colon + 1 : where;
-    if (colon) {
-        int bracket = *where == '[';
-        snprintf(address, sizeof address, "%.*s", (int)(colon - where) - 2 * bracket,
-                 where + bracket);
-    }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
-    struct addrinfo *found;
-    int error = getaddrinfo(address, port, &hints, &found);
-    if (error) {
-        fprintf(stderr, "http-server: %s: %s\n", where, gai_strerror(error));
-        exit(1);
-    }
-    int fd = socket(found->ai_family, SOCK_STREAM, 0);
-    if (fd < 0)
-        die("socket");
-    int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, found->ai_addr, found->ai_addrlen))
-        die("bind");
-    if (listen(fd, 128))
-        die("listen");
-    freeaddrinfo(found);
-    return fd;
-}
 
 /* Reads a request to the end of its head; what a GET asks for does not matter. */
 static int read_request(int fd) {
@@ -85,7 +47,9 @@ static void answer(int fd, const struct sockaddr *client, socklen_t client_lengt
 
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
-    int listener = listen_on(argc > 1 ? argv[1] : "8000");
+    int listener = server_socket(argc > 1 ? argv[1] : "8000", SOCK_STREAM);
+    if (listen(listener, 128))
+        die("listen");
     for (;;) {
         struct sockaddr_storage client;
         socklen_t length = sizeof client;
