@@ -26,7 +26,7 @@ ALL_CFLAGS = -std=gnu11 $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 # compiler would call in libc on its own account (stack protector, _chk functions) is off.
 SHIM_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -U_FORTIFY_SOURCE \
     -shared -nostdlib -Wl,-soname,libreuse.so -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
-SHIM_SOURCES = shim/libreuse.c shim/log.c shim/ports.c
+SHIM_SOURCES = shim/libreuse.c shim/log.c shim/ports.c shim/share.c
 HEADERS = $(wildcard shim/*.h)
 
 # The 32-bit shim is for the 32-bit programs of a 64-bit machine, where the compiler can build it.

@@ -50,7 +50,7 @@ bool ports_read(struct ports *ports, const char *list, struct ports_error *error
 
 /* What is to be done about one bind. */
 enum ports_plan {
-    PORTS_IGNORE,       /* not a bind of TCP or UDP that can succeed: leave it alone */
+    PORTS_IGNORE = 0,   /* not a bind of TCP or UDP that can succeed: leave it alone */
     PORTS_LEAVE_OUT,    /* LIBREUSE_PORTS leaves it out */
     PORTS_SHARE_BEFORE, /* set SO_REUSEPORT, then bind */
     PORTS_SHARE_AFTER,  /* bind, then set SO_REUSEPORT: the kernel picks the port */

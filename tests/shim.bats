@@ -295,7 +295,7 @@ extra_calls() {
 
 @test "a program that has no dlsym, as before glibc 2.34, still shares its port" {
     LD_PRELOAD='' cc -shared -nostdlib -fPIC -fvisibility=hidden -fno-stack-protector -O2 \
-        -Ddlsym=not_there -o without-dlsym.so "$root"/shim/{libreuse,log,ports}.c
+        -Ddlsym=not_there -o without-dlsym.so "$root"/shim/{libreuse,log,ports,share}.c
     [[ $(nm --dynamic without-dlsym.so) == *" w not_there"* ]]
     LD_PRELOAD=$PWD/without-dlsym.so run "$programs/bind-to" tcp 8000
     reports "8000 bound, SO_REUSEPORT 1"
