@@ -16,8 +16,8 @@ PREFIX ?= /usr/local
 bindir ?= $(PREFIX)/bin
 mandir ?= $(PREFIX)/share/man
 sysconfdir ?= /etc
-libdir ?= $(PREFIX)/$(call loader_lib)
-lib32dir ?= $(PREFIX)/$(call loader_lib,-m32)
+libdir ?= $(PREFIX)/$(LIB)
+lib32dir ?= $(PREFIX)/$(LIB32)
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
 ALL_CFLAGS = -std=gnu11 $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
@@ -34,10 +34,13 @@ CAN_M32 := $(shell $(CC) -m32 -shared -nostdlib -include stdlib.h -x c /dev/null
     2>/dev/null && echo yes)
 SHIMS = build/libreuse.so $(if $(CAN_M32),build/lib32/libreuse.so)
 
-SCRIPTS = scripts/reuse-spread
-MANUALS = shim/libreuse.so.8 scripts/reuse-spread.1
+# reuse-run knows the system calls of x86-64 alone.
+PROGRAMS = $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),build/reuse-run)
 
-all: $(SHIMS)
+SCRIPTS = scripts/reuse-spread
+MANUALS = shim/libreuse.so.8 $(PROGRAMS:build/%=shim/%.1) scripts/reuse-spread.1
+
+all: $(SHIMS) $(PROGRAMS)
 
 build/libreuse.so: $(SHIM_SOURCES) $(HEADERS) Makefile | build
 	$(CC) $(ALL_CFLAGS) $(SHIM_SOURCES) $(SHIM_FLAGS) -o $@
@@ -45,7 +48,17 @@ build/libreuse.so: $(SHIM_SOURCES) $(HEADERS) Makefile | build
 build/lib32/libreuse.so: $(SHIM_SOURCES) $(HEADERS) Makefile | build/lib32
 	$(CC) -m32 $(ALL_CFLAGS) $(SHIM_SOURCES) $(SHIM_FLAGS) -o $@
 
-build build/lib32 build/tests build/tests32:
+RUN_SOURCES = shim/reuse-run.c shim/trap.c shim/program.c shim/share.c shim/log.c shim/ports.c
+
+build/reuse-run: $(RUN_SOURCES) $(HEADERS) Makefile build/libdirs
+	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' -DLIBDIR='"$(libdir)"' -DLIB32DIR='"$(lib32dir)"' \
+	    $(RUN_SOURCES) $(LDFLAGS) -o $@
+
+# Changes when the folders do that reuse-run is to look in.
+build/libdirs: always | build
+	@echo '$(libdir) $(lib32dir)' | cmp -s - $@ || echo '$(libdir) $(lib32dir)' >$@
+
+build build/lib32 build/tests build/tests/static build/tests/musl build/tests32 build/tests32/static:
 	mkdir -p $@
 
 # Each program of the tests is one file; those named lib... are libraries to preload.
@@ -60,22 +73,51 @@ build/tests/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests
 build/tests/%.so: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests
 	$(CC) $(ALL_CFLAGS) -fPIC -shared $< $(LDFLAGS) -ldl -o $@
 
+# The same for other ways to link, which no preloaded library or not just any reaches.
+build/tests/static/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests/static
+	$(CC) $(ALL_CFLAGS) $< $(LDFLAGS) -static -pthread -o $@
+
+build/tests/musl/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests/musl
+	musl-gcc -std=gnu11 $(WARNINGS) -O2 $< -static -pthread -o $@
+
 build/tests32/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests32
 	$(CC) -m32 $(ALL_CFLAGS) $< $(LDFLAGS) -pthread -o $@
+
+build/tests32/static/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests32/static
+	$(CC) -m32 $(ALL_CFLAGS) $< $(LDFLAGS) -static -pthread -o $@
+
+# Go's servers, and the tests of its own package net, which make their system calls themselves.
+GO = GOFLAGS=-mod=mod GOCACHE=$(CURDIR)/build/go go
+build/tests/go-static: tests/programs/go-server.go Makefile | build/tests
+	CGO_ENABLED=0 $(GO) build -o $@ $<
+
+build/tests/go-dynamic: tests/programs/go-server.go Makefile | build/tests
+	CGO_ENABLED=1 $(GO) build -o $@ $<
+
+build/tests/go-net-test: Makefile | build/tests
+	CGO_ENABLED=0 $(GO) test -c -o $@ net
+
+OTHER_PROGRAMS = $(addprefix build/tests/static/,bind-after bind-in bind-to call-cost \
+        http-server odd-binds port-zero tell-signals) \
+    build/tests/musl/http-server build/tests/go-static build/tests/go-dynamic build/tests/go-net-test \
+    $(if $(CAN_M32),$(addprefix build/tests32/,bind-to http-server odd-binds \
+        static/bind-to static/http-server static/odd-binds))
 
 demo: all build/tests/http-server
 	@scripts/demo $(SERVER)
 
 TESTS ?= tests
-test: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(CAN_M32),build/tests32/odd-binds build/tests32/bind-to build/tests32/http-server)
+test: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(PROGRAMS),$(OTHER_PROGRAMS))
 	@tests/run $(TESTS)
 
 lint:
 	shellcheck scripts/setup scripts/demo $(SCRIPTS) .ci/run tests/run tests/*.bash tests/*.bats
 	clang-format --dry-run -Werror shim/*.[ch] tests/programs/*.[ch]
 	for source in shim/*.c tests/programs/*.c; do \
-	    gcc -std=gnu11 -O2 $(WARNINGS) -Werror -c -o /dev/null $$source && \
-	    clang -std=gnu11 -O2 $(WARNINGS) -Werror -c -o /dev/null $$source || exit 1; \
+	    for compiler in gcc clang; do \
+	        $$compiler -std=gnu11 -O2 $(WARNINGS) -Werror -DVERSION='""' -DLIBDIR='""' -DLIB32DIR='""' \
+	            -c -o /dev/null $$source || exit 1; \
+	    done; \
 	done
 
 # What ld.so(8) puts for $LIB in the programs that $(CC) $(1) links: lib64, lib/x86_64-linux-gnu...
@@ -83,6 +125,9 @@ loader_lib = $(or $(shell mkdir -p build; echo 'int main(void) { return 0; }' | 
     $(CC) $(1) -x c -o build/loader-probe - && \
     "$$(readelf -l build/loader-probe | sed -n 's/.*interpreter: \(.*\)]/\1/p')" --list-diagnostics | \
     sed -n 's/^dl_dst_lib="\(.*\)"/\1/p'),lib)
+# Asked when needed, once.
+LIB = $(eval LIB := $(call loader_lib))$(LIB)
+LIB32 = $(eval LIB32 := $(call loader_lib,-m32))$(LIB32)
 
 # The shim goes where the loader's $LIB finds it, so that LD_PRELOAD=libreuse.so is enough.  A
 # folder that the loader does not search yet is made known to it, when installing for real.
@@ -93,7 +138,7 @@ ifdef CAN_M32
 	$(INSTALL) -d $(DESTDIR)$(lib32dir)
 	$(INSTALL) -m 644 build/lib32/libreuse.so $(DESTDIR)$(lib32dir)/libreuse.so
 endif
-	$(INSTALL) -m 755 $(SCRIPTS) $(DESTDIR)$(bindir)
+	$(INSTALL) -m 755 $(PROGRAMS) $(SCRIPTS) $(DESTDIR)$(bindir)
 	$(INSTALL) -m 644 $(filter %.1,$(MANUALS)) $(DESTDIR)$(mandir)/man1
 	$(INSTALL) -m 644 $(filter %.8,$(MANUALS)) $(DESTDIR)$(mandir)/man8
 ifndef DESTDIR
@@ -109,7 +154,7 @@ LOADER_CONF = $(sysconfdir)/ld.so.conf.d/libreuse.conf
 
 uninstall:
 	rm -f $(INSTALLED_LIBDIRS:%=$(DESTDIR)%/libreuse.so)
-	rm -f $(patsubst scripts/%,$(DESTDIR)$(bindir)/%,$(SCRIPTS))
+	rm -f $(addprefix $(DESTDIR)$(bindir)/,$(notdir $(PROGRAMS) $(SCRIPTS)))
 	rm -f $(foreach page,$(notdir $(MANUALS)),$(DESTDIR)$(mandir)/man$(lastword $(subst ., ,$(page)))/$(page))
 ifndef DESTDIR
 	rm -f $(LOADER_CONF)
@@ -119,4 +164,4 @@ endif
 clean:
 	rm -rf build
 
-.PHONY: all demo test lint install uninstall clean
+.PHONY: all demo test lint install uninstall clean always

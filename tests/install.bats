@@ -22,9 +22,11 @@ make_quietly() {
     make_quietly install DESTDIR="$PWD/tree" PREFIX=/usr
     (cd tree && find . -type f -printf '%m %p\n' | sort --key=2) >installed
     diff - installed <<'END'
+755 ./usr/bin/reuse-run
 755 ./usr/bin/reuse-spread
 644 ./usr/lib/x86_64-linux-gnu/libreuse.so
 644 ./usr/lib32/libreuse.so
+644 ./usr/share/man/man1/reuse-run.1
 644 ./usr/share/man/man1/reuse-spread.1
 644 ./usr/share/man/man8/libreuse.so.8
 END
@@ -53,6 +55,10 @@ END
         [[ $(LD_PRELOAD=libreuse.so "$1/build/tests32/bind-to" tcp 8000 2>&1) == "$shared" ]]
         LIB="\$LIB"
         [[ $(LD_PRELOAD="/usr/local/$LIB/libreuse.so" "$1/build/tests32/bind-to" tcp 8000 2>&1) == "$shared" ]]
+        found="preloaded with /usr/local/lib/x86_64-linux-gnu/libreuse.so: "
+        [[ $(/usr/local/bin/reuse-run -v "$1/build/tests/bind-to" tcp 8000 2>&1) == *"$found"*"$shared" ]]
+        found="preloaded with /usr/local/lib32/libreuse.so: "
+        [[ $(/usr/local/bin/reuse-run -v "$1/build/tests32/bind-to" tcp 8000 2>&1) == *"$found"*"$shared" ]]
         make --silent --directory="$1" install
         [[ $(LD_PRELOAD=libreuse.so "$1/build/tests32/bind-to" tcp 8000 2>&1) == "$shared" ]]
         make --silent --directory="$1" uninstall

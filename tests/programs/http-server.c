@@ -11,6 +11,7 @@
 #include "server-socket.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 /* Reads a request to the end of its head; what a GET asks for does not matter. */
@@ -29,13 +30,17 @@ static int read_request(int fd) {
     return -1;
 }
 
-static void answer(int fd, const struct sockaddr *client, socklen_t client_length) {
-    char host[NI_MAXHOST], port[NI_MAXSERV], body[NI_MAXHOST + 64], response[sizeof body + 128];
-    if (read_request(fd) || getnameinfo(client, client_length, host, sizeof host, port, sizeof port,
-                                        NI_NUMERICHOST | NI_NUMERICSERV))
+static void answer(int fd, const struct sockaddr_storage *client) {
+    char host[INET6_ADDRSTRLEN], body[sizeof host + 64], response[sizeof body + 128];
+    const struct sockaddr_in *in = (const struct sockaddr_in *)client;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)client;
+    bool ipv6 = client->ss_family == AF_INET6;
+    if (read_request(fd) ||
+        !inet_ntop(client->ss_family, ipv6 ? (const void *)&in6->sin6_addr : &in->sin_addr, host,
+                   sizeof host))
         return;
-    int length =
-        snprintf(body, sizeof body, "client %s:%s, server pid %d\n", host, port, (int)getpid());
+    int length = snprintf(body, sizeof body, "client %s:%d, server pid %d\n", host,
+                          ntohs(in->sin_port), (int)getpid());
     length = snprintf(response, sizeof response,
                       "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
                       "Connection: close\r\n\r\n%s",
@@ -56,7 +61,7 @@ int main(int argc, char **argv) {
         int fd = accept(listener, (struct sockaddr *)&client, &length);
         if (fd < 0)
             continue;
-        answer(fd, (struct sockaddr *)&client, length);
+        answer(fd, &client);
         close(fd);
     }
 }

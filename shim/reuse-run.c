@@ -1,0 +1,562 @@
+/*
+ * reuse-run [OPTION]... PROGRAM [ARG]... - runs a program with its ports shared, whatever it is.
+ *
+ * A program with a loader gets the shim preloaded and is exec'd in place.  One that a preload
+ * cannot reach (program.h) is watched: its binds are trapped (trap.h).  That takes two processes
+ * besides:
+ *
+ *     front       the one that was started.  Passes signals on, and ends as the program does.
+ *     supervisor  its child, the program's parent.  Answers the binds of the program and of all
+ *                 that the program starts, until the last of them has gone.
+ *
+ * The supervisor is apart, so that the front can end while daemons go on; and it is their ancestor
+ * (PR_SET_CHILD_SUBREAPER), as under Yama nobody else may take their sockets
+ * (Documentation/admin-guide/LSM/Yama.rst).  If it is killed, the front takes its place.
+ *
+ * The program stays in the process group that reuse-run was started in; front and supervisor make
+ * one of their own.  So what the terminal or kill(1) sends to the group reaches the program once,
+ * and what is sent to reuse-run is passed on, once.
+ */
+#define _GNU_SOURCE
+#include "log.h"
+#include "ports.h"
+#include "program.h"
+#include "trap.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Exit statuses, as of env(1) and timeout(1). */
+enum { EXIT_OWN_ERROR = 125, EXIT_NOT_RUNNABLE = 126, EXIT_NOT_FOUND = 127 };
+
+enum way { WAY_ANY, WAY_PRELOAD, WAY_WATCH };
+
+/* What the command line says. */
+struct command {
+    char **arguments; /* PROGRAM and its own */
+    enum way way;
+    bool verbose, die_with_parent;
+};
+
+/* Says what failed, "reuse-run: ...", and exits. */
+__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("reuse-run: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputs("\n", stderr);
+    va_end(arguments);
+    exit(EXIT_OWN_ERROR);
+}
+
+/* Runs the program in this process's place. */
+__attribute__((noreturn)) static void exec(char **arguments) {
+    execvp(arguments[0], arguments);
+    int error = errno;
+    fprintf(stderr, "reuse-run: cannot run '%s': %s\n", arguments[0], strerror(error));
+    exit(error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE);
+}
+
+/* ------------------------------------------------------------------- watched: the supervisor */
+
+/* How a process ended: si_code and si_status of waitid(2). */
+struct ending {
+    int code, status;
+};
+
+/* What the supervisor tells the front at first. */
+struct start {
+    pid_t program;
+    int listener; /* the supervisor's number for it */
+};
+
+/* A watch over a program.  The front is 0 if it has gone, or is itself the one that watches. */
+struct watch {
+    pid_t program, front;
+    int signals; /* signalfd(2) of all signals, which are blocked */
+    int report;  /* the pipe to the front */
+    bool ended;
+    struct ending ending;
+    struct trap trap;
+};
+
+/* Whether the terminal sent the signal: then the program, in the foreground as well, has it. */
+static bool is_of_terminal(const struct signalfd_siginfo *signal) {
+    static const int terminal[] = {SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH};
+    for (size_t i = 0; i < sizeof terminal / sizeof *terminal; i++)
+        if (signal->ssi_signo == (uint32_t)terminal[i])
+            return signal->ssi_code == SI_KERNEL;
+    return false;
+}
+
+/* Reads one signal; passes it on to process TO, unless it is SIGCHLD or has got there. */
+static void pass_signal(int signals, pid_t to) {
+    struct signalfd_siginfo signal;
+    if (read(signals, &signal, sizeof signal) != sizeof signal || signal.ssi_signo == SIGCHLD)
+        return;
+    /* The other way: the program, stopped, goes on. */
+    bool from_below = signal.ssi_signo == SIGCONT && signal.ssi_pid == (uint32_t)to;
+    if (to && !from_below && !is_of_terminal(&signal))
+        kill(to, (int)signal.ssi_signo);
+}
+
+/* Stops the front when the program stops, and has it go on when that does: a shell with job
+   control looks at the front. */
+static void mirror_stops(const struct watch *watch) {
+    siginfo_t info = {0};
+    if (waitid(P_PID, (id_t)watch->program, &info, WSTOPPED | WCONTINUED | WNOHANG) ||
+        !info.si_pid || getppid() != watch->front)
+        return;
+    kill(watch->front, info.si_code == CLD_CONTINUED ? SIGCONT : SIGSTOP);
+}
+
+/* Tells the front, which may be stopped. */
+static void report_ending(const struct watch *watch) {
+    send(watch->report, &watch->ending, sizeof watch->ending, MSG_NOSIGNAL);
+    if (getppid() == watch->front)
+        kill(watch->front, SIGCONT);
+}
+
+/*
+ * Reaps what has ended, and reports the program's ending.  The program stays a zombie until the
+ * front has gone: its process group lasts that long, and the front can die in it.  Returns false
+ * when there is no child left.
+ */
+static bool mind_children(struct watch *watch) {
+    if (!watch->ended)
+        mirror_stops(watch);
+    for (;;) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL))
+            return false;
+        if (!info.si_pid)
+            return true;
+        if (info.si_pid == watch->program && !watch->ended) {
+            watch->ended = true;
+            watch->ending = (struct ending){info.si_code, info.si_status};
+            if (watch->front)
+                report_ending(watch);
+        }
+        if (info.si_pid == watch->program && watch->front)
+            return true;
+        waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | __WALL);
+    }
+}
+
+/* Watches until no watched process is left, or, in the front's place, until the program ends. */
+static void watch_over(struct watch *watch) {
+    enum { SIGNALS, LISTENER, FRONT };
+    struct pollfd events[] = {
+        {.fd = watch->signals, .events = POLLIN},
+        {.fd = watch->trap.listener, .events = POLLIN},
+        {.fd = watch->front ? watch->report : -1},
+    };
+    bool in_place_of_front = !watch->front;
+    while (mind_children(watch) && !(in_place_of_front && watch->ended)) {
+        poll(events, sizeof events / sizeof *events, -1);
+        if (events[LISTENER].revents & POLLIN)
+            trap_answer(&watch->trap);
+        else if (events[LISTENER].revents)
+            events[LISTENER].fd = -1; /* nobody is trapped any more */
+        if (events[SIGNALS].revents)
+            pass_signal(watch->signals, watch->ended ? 0 : watch->program);
+        if (events[FRONT].revents) {
+            events[FRONT].fd = -1;
+            watch->front = 0;
+            if (!watch->ended) /* nothing but SIGKILL ends the front before the program */
+                kill(watch->program, SIGKILL);
+        }
+    }
+}
+
+static int compare(const void *a, const void *b) {
+    return *(const int *)a - *(const int *)b;
+}
+
+/* Closes descriptors FIRST up to LAST (close_range(2), since Linux 5.9). */
+static void close_all(unsigned first, unsigned last) {
+    if (first > last || syscall(SYS_close_range, first, last, 0) == 0)
+        return;
+    unsigned limit = (unsigned)sysconf(_SC_OPEN_MAX);
+    for (unsigned fd = first; fd <= last && fd < limit; fd++)
+        close((int)fd);
+}
+
+/* Closes every descriptor but those of WATCH, so that the program's pipes and files are closed when
+   it closes them; points the first three nowhere. */
+static void leave_descriptors(const struct watch *watch) {
+    int kept[] = {2, watch->signals, watch->report, watch->trap.listener, INT_MAX};
+    enum { KEPT = sizeof kept / sizeof *kept };
+    int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; fd <= 2; fd++)
+        dup2(nowhere, fd);
+    qsort(kept, KEPT, sizeof *kept, compare);
+    for (size_t i = 0; i + 1 < KEPT; i++)
+        close_all((unsigned)kept[i] + 1, (unsigned)kept[i + 1] - 1);
+}
+
+/* What the program has before it is exec'd, that the processes around it do not. */
+struct heritage {
+    sigset_t mask;
+    struct sigaction on_child;
+};
+
+/* The program's process: is trapped, tells its parent over LINE, waits for the word, execs. */
+__attribute__((noreturn)) static void be_program(char **arguments, const struct heritage *heritage,
+                                                 int line) {
+    int listener = trap_install();
+    if (listener < 0 && (errno == EINVAL || errno == ENOSYS))
+        fail("cannot watch '%s': %s; this takes Linux 5.6 or newer, with seccomp", arguments[0],
+             strerror(errno));
+    if (listener < 0 && errno == EBUSY)
+        fail("cannot watch '%s': a container manager or the like watches it already; for a "
+             "dynamic program there is --preload",
+             arguments[0]);
+    if (listener < 0)
+        fail("cannot watch '%s': seccomp: %s; a container may have to permit it, or for a dynamic "
+             "program use --preload",
+             arguments[0], strerror(errno));
+    char word;
+    if (write(line, &listener, sizeof listener) < 0 || read(line, &word, 1) != 1)
+        exit(EXIT_OWN_ERROR);
+    sigaction(SIGCHLD, &heritage->on_child, NULL);
+    sigprocmask(SIG_SETMASK, &heritage->mask, NULL);
+    exec(arguments);
+}
+
+/* Gives descriptors a number above the standard ones, which may have been closed on purpose. */
+static int above_standard(int fd) {
+    int above = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (above < 0)
+        fail("cannot set up: %s", strerror(errno));
+    close(fd);
+    return above;
+}
+
+static void make_pipe(int ends[2]) {
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+        fail("cannot set up: socketpair: %s", strerror(errno));
+    ends[0] = above_standard(ends[0]);
+    ends[1] = above_standard(ends[1]);
+}
+
+/* The supervisor: starts the program and watches over it. */
+__attribute__((noreturn)) static void supervise(char **arguments, const struct heritage *heritage,
+                                                struct watch *watch) {
+    int line[2], listener;
+    make_pipe(line);
+    watch->front = getppid();
+    watch->program = fork();
+    if (watch->program < 0)
+        fail("cannot start '%s': fork: %s", arguments[0], strerror(errno));
+    if (watch->program == 0) {
+        close(line[0]);
+        be_program(arguments, heritage, line[1]);
+    }
+    close(line[1]);
+    if (read(line[0], &listener, sizeof listener) != sizeof listener)
+        exit(EXIT_OWN_ERROR); /* it has said why */
+    listener = trap_take(watch->program, listener);
+    if (listener < 0)
+        fail(errno == ENOSYS ? "cannot watch '%s': pidfd_getfd: %s; this takes Linux 5.6 or newer"
+                             : "cannot watch '%s': pidfd_getfd: %s; a container may have to permit "
+                               "it (CAP_SYS_PTRACE), or for a dynamic program use --preload",
+             arguments[0], strerror(errno));
+    listener = above_standard(listener);
+    if (!trap_open(&watch->trap, listener))
+        fail("cannot watch '%s': %s", arguments[0], strerror(errno));
+    setpgid(0, 0);
+    struct start start = {watch->program, listener};
+    /* The front says when it is ready, too. */
+    char word = 0;
+    if (write(watch->report, &start, sizeof start) < 0 || read(watch->report, &word, 1) != 1 ||
+        write(line[0], &word, 1) < 0)
+        exit(EXIT_OWN_ERROR);
+
+    prctl(PR_SET_NAME, "reuse-run-watch");
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    leave_descriptors(watch);
+    if (chdir("/"))
+        exit(EXIT_OWN_ERROR);
+    watch_over(watch);
+    exit(EXIT_SUCCESS);
+}
+
+/* ------------------------------------------------------------------------ watched: the front */
+
+/* Ends this process as the program ended. */
+__attribute__((noreturn)) static void end_as(struct ending ending) {
+    if (ending.code == CLD_EXITED)
+        exit(ending.status);
+    prctl(PR_SET_DUMPABLE, 0); /* the program has left a core, if one is wanted */
+    sigset_t all;
+    sigfillset(&all);
+    signal(ending.status, SIG_DFL);
+    sigprocmask(SIG_UNBLOCK, &all, NULL);
+    raise(ending.status);
+    exit(128 + ending.status);
+}
+
+/* Passes signals on to the supervisor until that reports the program's ending; returns false if
+   the supervisor ends without. */
+static bool wait_for_ending(struct watch *watch, pid_t supervisor) {
+    struct pollfd events[] = {
+        {.fd = watch->signals, .events = POLLIN},
+        {.fd = watch->report, .events = POLLIN},
+    };
+    for (;;) {
+        poll(events, 2, -1);
+        if (events[1].revents)
+            return read(watch->report, &watch->ending, sizeof watch->ending) ==
+                   sizeof watch->ending;
+        if (events[0].revents)
+            pass_signal(watch->signals, supervisor);
+    }
+}
+
+/* Runs the program watched, in child processes. */
+__attribute__((noreturn)) static void run_watched(const struct command *command,
+                                                  const struct ports *ports) {
+    struct heritage heritage;
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &heritage.mask);
+    sigaction(SIGCHLD, &(struct sigaction){.sa_handler = SIG_DFL}, &heritage.on_child);
+
+    int ends[2];
+    make_pipe(ends);
+    struct watch watch = {.trap = {.ports = *ports, .log = log_wanted()}};
+    watch.signals = above_standard(signalfd(-1, &all, SFD_CLOEXEC));
+    pid_t group = getpgrp();
+    pid_t supervisor = fork();
+    if (supervisor < 0)
+        fail("cannot start '%s': fork: %s", command->arguments[0], strerror(errno));
+    watch.report = ends[supervisor == 0];
+    close(ends[supervisor != 0]);
+    if (supervisor == 0)
+        supervise(command->arguments, &heritage, &watch);
+
+    struct start start;
+    int listener;
+    if (read(watch.report, &start, sizeof start) != sizeof start ||
+        (listener = trap_take(supervisor, start.listener)) < 0 || !trap_open(&watch.trap, listener))
+        exit(EXIT_OWN_ERROR); /* the supervisor has said why */
+    watch.program = start.program;
+    watch.trap.listener = above_standard(listener);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    setpgid(0, supervisor); /* not for the leader of a session */
+    if (write(watch.report, "", 1) < 0)
+        exit(EXIT_OWN_ERROR);
+    leave_descriptors(&watch);
+    if (!wait_for_ending(&watch, supervisor))
+        watch_over(&watch);
+    setpgid(0, group);
+    end_as(watch.ending);
+}
+
+/* ------------------------------------------------------------------------- preloaded, and main */
+
+/* Finds a shim that programs of ABI load: beside this program, or where it is installed. */
+static bool find_shim(char *shim, size_t size, struct program_abi abi) {
+    char beside[4000];
+    ssize_t length = readlink("/proc/self/exe", beside, sizeof beside - 1);
+    beside[length > 0 ? length : 0] = 0;
+    char *slash = strrchr(beside, '/');
+    if (slash)
+        *slash = 0;
+    const char *const places[][2] = {
+        {beside, ""}, {beside, "/lib32"}, {LIBDIR, ""}, {LIB32DIR, ""}};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(shim, size, "%s%s/libreuse.so", places[i][0], places[i][1]);
+        if (program_loads(shim, abi))
+            return true;
+    }
+    return false;
+}
+
+/* Runs the program in this process's place, with SHIM preloaded before what is preloaded already.
+ */
+__attribute__((noreturn)) static void run_preloaded(const struct command *command,
+                                                    const char *shim) {
+    if (strpbrk(shim, " \t\n:"))
+        fail("cannot preload '%s': LD_PRELOAD takes no path with a space or a colon; install "
+             "libreuse elsewhere, or use --watch",
+             shim);
+    const char *others = getenv("LD_PRELOAD");
+    char *list;
+    if (asprintf(&list, "%s%s%s", shim, others && *others ? ":" : "", others ? others : "") < 0 ||
+        setenv("LD_PRELOAD", list, 1))
+        fail("cannot set LD_PRELOAD: %s", strerror(errno));
+    exec(command->arguments);
+}
+
+__attribute__((format(printf, 2, 3))) static void explain(const struct command *command,
+                                                          const char *format, ...) {
+    if (!command->verbose)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "reuse-run: %s: ", command->arguments[0]);
+    vfprintf(stderr, format, arguments);
+    fputs("\n", stderr);
+    va_end(arguments);
+}
+
+/* Runs the command the way that is asked for, or that its program needs. */
+__attribute__((noreturn)) static void run(const struct command *command,
+                                          const struct ports *ports) {
+    struct program program;
+    char shim[4096];
+    program_judge(&program, command->arguments[0]);
+    if (program.kind == PROGRAM_MISSING)
+        exec(command->arguments); /* which says why it cannot */
+    if (program.kind == PROGRAM_PRIVILEGED)
+        fail("cannot share the ports of '%s': it gains privileges (set-user-id or capabilities); "
+             "run reuse-run as the user that it becomes",
+             program.path);
+    if (trap_installed()) {
+        explain(command, "simply run: a reuse-run watches already");
+        exec(command->arguments);
+    }
+    if (program.kind == PROGRAM_UNREADABLE) /* likely as this one */
+        program.abi = (struct program_abi){ELFCLASS64, EM_X86_64};
+    bool preloadable = find_shim(shim, sizeof shim, program.abi);
+    const char *why = NULL;
+    if (command->way == WAY_WATCH)
+        why = "asked for";
+    else if (command->way == WAY_PRELOAD)
+        why = NULL;
+    else if (program.kind == PROGRAM_STATIC)
+        why = "static";
+    else if (program.kind == PROGRAM_GO)
+        why = "written in Go, which calls the kernel itself";
+    else if (!preloadable)
+        why = "there is no libreuse.so for its kind of machine";
+    if (why) {
+        explain(command, "watched, %s: %s", why, program.path);
+        run_watched(command, ports);
+    }
+    if (!preloadable)
+        fail("cannot find a libreuse.so that '%s' loads; build and install libreuse", program.path);
+    explain(command, "preloaded with %s: %s", shim, program.path);
+    run_preloaded(command, shim);
+}
+
+static void usage(void) {
+    fputs("Usage: reuse-run [OPTION]... PROGRAM [ARG]...\n"
+          "Run PROGRAM with its ports shared: any number of copies can bind the same.\n"
+          "\n"
+          "  -p, --ports=LIST       share only these, such as 80,8000-8010,53/udp,[::1]:9000;\n"
+          "                           sets LIBREUSE_PORTS\n"
+          "      --preload          preload libreuse.so, whatever PROGRAM seems to be\n"
+          "      --watch            watch PROGRAM and all it starts, such as a shell script\n"
+          "                           that starts a static server\n"
+          "      --die-with-parent  kill PROGRAM when the parent of reuse-run dies\n"
+          "  -v, --verbose          say which way was taken, and why\n"
+          "      --help             display this help and exit\n"
+          "      --version          output version information and exit\n"
+          "\n"
+          "A dynamic program gets libreuse.so preloaded and takes the place of reuse-run.\n"
+          "One that is static or written in Go is watched by a process that stays on.\n"
+          "\n"
+          "Exit status: 125 if reuse-run itself fails, 126 if PROGRAM cannot be run, 127 if\n"
+          "it cannot be found; else that of PROGRAM, or death by the same signal.\n",
+          stdout);
+}
+
+/* Prints to stdout have got there, or the exit status says no (as coreutils' close_stdout). */
+__attribute__((noreturn)) static void finish(void) {
+    if (fflush(stdout) || ferror(stdout))
+        fail("cannot write: %s", strerror(errno));
+    exit(EXIT_SUCCESS);
+}
+
+/* Sets LIBREUSE_PORTS to LIST, which must be well formed. */
+static void set_ports(const char *list) {
+    struct ports ports;
+    struct ports_error error;
+    if (!ports_read(&ports, list, &error))
+        fail("--ports: '%.*s': %s", (int)error.length, error.item, error.reason);
+    if (setenv("LIBREUSE_PORTS", list, 1))
+        fail("cannot set LIBREUSE_PORTS: %s", strerror(errno));
+}
+
+static void read_command(struct command *command, int argc, char **argv) {
+    enum { PRELOAD = 256, WATCH, DIE_WITH_PARENT, HELP, VERSION_OPTION };
+    static const struct option options[] = {
+        {"ports", required_argument, NULL, 'p'},
+        {"preload", no_argument, NULL, PRELOAD},
+        {"watch", no_argument, NULL, WATCH},
+        {"die-with-parent", no_argument, NULL, DIE_WITH_PARENT},
+        {"verbose", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, HELP},
+        {"version", no_argument, NULL, VERSION_OPTION},
+        {0},
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "+p:v", options, NULL)) != -1) {
+        switch (option) {
+        case 'p':
+            set_ports(optarg);
+            break;
+        case PRELOAD:
+            command->way = WAY_PRELOAD;
+            break;
+        case WATCH:
+            command->way = WAY_WATCH;
+            break;
+        case DIE_WITH_PARENT:
+            command->die_with_parent = true;
+            break;
+        case 'v':
+            command->verbose = true;
+            break;
+        case HELP:
+            usage();
+            finish();
+        case VERSION_OPTION:
+            puts("reuse-run (libreuse) " VERSION);
+            finish();
+        default:
+            fputs("Try 'reuse-run --help' for more information.\n", stderr);
+            exit(EXIT_OWN_ERROR);
+        }
+    }
+    command->arguments = argv + optind;
+    if (!*command->arguments) {
+        fputs("reuse-run: missing operand\nTry 'reuse-run --help' for more information.\n", stderr);
+        exit(EXIT_OWN_ERROR);
+    }
+}
+
+int main(int argc, char **argv) {
+    pid_t parent = getppid();
+    struct command command = {0};
+    struct ports ports;
+    struct ports_error error;
+    read_command(&command, argc, argv);
+    if (!ports_read(&ports, getenv("LIBREUSE_PORTS"), &error))
+        log_bad_ports(&error);
+    if (command.die_with_parent) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            raise(SIGKILL);
+    }
+    run(&command, &ports);
+}

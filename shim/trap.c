@@ -1,0 +1,284 @@
+/*
+ * trap.c - traps bind() by seccomp user notification (seccomp_unotify(2)) and shares the sockets;
+ * see trap.h.
+ *
+ * The program makes every bind itself, by its own privileges and confinement, and gets from the
+ * kernel what it would have got.  Around that call the socket, of which a duplicate is taken, is
+ * flagged just as the shim does it.  To act after the call and before the program goes on, the
+ * thread is told to stop on its way out of the kernel (PTRACE_INTERRUPT) and let go at once.
+ */
+#define _GNU_SOURCE
+#include "trap.h"
+#include "share.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
+/* pidfd_open(2), since Linux 6.9: the thread itself, that may have descriptors of its own. */
+enum { PIDFD_OF_THREAD = O_EXCL };
+
+/* System calls of the program's that may not be this file's own: i386 and x32. */
+enum {
+    BIND_I386 = 361,
+    SOCKETCALL_I386 = 102,
+    SOCKETCALL_BIND = 2, /* SYS_BIND in linux/net.h */
+    BIND_X32 = 0x40000000 + SYS_bind,
+};
+
+/* bind(-1, NULL, IS_IT_TRAPPED) asks whether it is trapped: no is EBADF, yes EALREADY. */
+enum { IS_IT_TRAPPED = 0x72657573 };
+
+static int seccomp(unsigned operation, unsigned long flags, void *argument) {
+    return (int)syscall(SYS_seccomp, operation, flags, argument);
+}
+
+/* Whether the kernel knows the flag; it looks at the flags before the filter. */
+static bool can_wait_killable(void) {
+    return seccomp(SECCOMP_SET_MODE_FILTER,
+                   SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+                   NULL) &&
+           errno == EFAULT;
+}
+
+int trap_install(void) {
+    /* Only a bind takes more than one look at what the call is: the kernel finds out which calls
+       are always allowed, and runs no filter for them (seccomp_cache_prepare(), Linux 5.11). */
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define UNLESS(value, skip) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, skip)
+#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, action)
+    struct sock_filter code[] = {
+        LOAD(arch),
+        UNLESS(AUDIT_ARCH_X86_64, 6),
+        LOAD(nr),
+        UNLESS(SYS_bind, 1),
+        RETURN(SECCOMP_RET_USER_NOTIF),
+        UNLESS(BIND_X32, 1),
+        RETURN(SECCOMP_RET_USER_NOTIF),
+        RETURN(SECCOMP_RET_ALLOW),
+        UNLESS(AUDIT_ARCH_I386, 7),
+        LOAD(nr),
+        UNLESS(BIND_I386, 1),
+        RETURN(SECCOMP_RET_USER_NOTIF),
+        UNLESS(SOCKETCALL_I386, 3),
+        LOAD(args[0]),
+        UNLESS(SOCKETCALL_BIND, 1),
+        RETURN(SECCOMP_RET_USER_NOTIF),
+        RETURN(SECCOMP_RET_ALLOW),
+    };
+#undef LOAD
+#undef UNLESS
+#undef RETURN
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    /* SPEC_ALLOW: before Linux 5.16 a filter would else slow the program down (spec_v2=, ssbd). */
+    unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
+                          (can_wait_killable() ? SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV : 0);
+    int listener = seccomp(SECCOMP_SET_MODE_FILTER, flags, &program);
+    if (listener < 0 && errno == EACCES && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
+        listener = seccomp(SECCOMP_SET_MODE_FILTER, flags, &program);
+    return listener;
+}
+
+bool trap_installed(void) {
+    return bind(-1, NULL, IS_IT_TRAPPED) && errno == EALREADY;
+}
+
+bool trap_open(struct trap *trap, int listener) {
+    if (seccomp(SECCOMP_GET_NOTIF_SIZES, 0, &trap->sizes))
+        return false;
+    trap->listener = listener;
+    trap->killable = can_wait_killable();
+    trap->request = calloc(1, trap->sizes.seccomp_notif);
+    trap->response = calloc(1, trap->sizes.seccomp_notif_resp);
+    return trap->request && trap->response;
+}
+
+/* The process that thread TID is of, from proc(5); TID itself if that cannot be read. */
+static pid_t process_of(pid_t tid) {
+    char path[64], line[128];
+    int pid = tid;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
+    FILE *status = fopen(path, "re");
+    if (!status)
+        return tid;
+    while (fgets(line, sizeof line, status) && sscanf(line, "Tgid: %d", &pid) != 1)
+        ;
+    fclose(status);
+    return (pid_t)pid;
+}
+
+int trap_take(pid_t tid, int fd) {
+    int process = (int)syscall(SYS_pidfd_open, tid, PIDFD_OF_THREAD);
+    if (process < 0 && errno == EINVAL)
+        process = (int)syscall(SYS_pidfd_open, process_of(tid), 0);
+    if (process < 0)
+        return -1;
+    int duplicate = (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+    int error = errno;
+    close(process);
+    errno = error;
+    return duplicate;
+}
+
+/* Copies LENGTH bytes at ADDRESS in the memory of TID; returns whether it got them all. */
+static bool read_memory(pid_t tid, uint64_t address, void *copy, size_t length) {
+    struct iovec here = {copy, length}, there = {(void *)(uintptr_t)address, length};
+    return process_vm_readv(tid, &here, 1, &there, 1, 0) == (ssize_t)length;
+}
+
+/* A trapped call, by the numbers of the process that makes it. */
+struct call {
+    pid_t tid;
+    int fd;
+    uint64_t address;
+    socklen_t length;
+};
+
+/* Fills in the call's arguments; returns false if they cannot be read. */
+static bool read_arguments(struct call *call, const struct seccomp_notif *request) {
+    const struct seccomp_data *data = &request->data;
+    *call = (struct call){.tid = (pid_t)request->pid};
+    if (data->arch == AUDIT_ARCH_I386 && data->nr == SOCKETCALL_I386) {
+        uint32_t arguments[3];
+        if (!read_memory(call->tid, data->args[1], arguments, sizeof arguments))
+            return false;
+        call->fd = (int)arguments[0];
+        call->address = arguments[1];
+        call->length = arguments[2];
+    } else {
+        call->fd = (int)data->args[0];
+        call->address = data->args[1];
+        call->length = (socklen_t)data->args[2];
+    }
+    return true;
+}
+
+/* Begins SHARE for the call, with a duplicate of its socket; returns whether it is to be shared or
+   logged.  A duplicate that it leaves in SHARE->fd, where that is not -1, is to be closed. */
+static bool begin(struct share *share, const struct call *call) {
+    *share = (struct share){.fd = -1, .length = call->length};
+    if (call->length < sizeof(struct sockaddr_in) || call->length > sizeof share->address ||
+        !read_memory(call->tid, call->address, &share->address, call->length))
+        return false;
+    int socket = trap_take(call->tid, call->fd);
+    return socket >= 0 && share_socket(share, socket);
+}
+
+/* Whether the thread still waits for the answer: else its number may be another thread's by now,
+   and what was read of it too (SECCOMP_IOCTL_NOTIF_ID_VALID in seccomp_unotify(2)). */
+static bool still_waits(const struct trap *trap) {
+    uint64_t id = trap->request->id;
+    return ioctl(trap->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+}
+
+/* The call returns ERROR, or success if that is 0. */
+static void answer(const struct trap *trap, int error) {
+    *trap->response = (struct seccomp_notif_resp){.id = trap->request->id, .error = -error};
+    ioctl(trap->listener, SECCOMP_IOCTL_NOTIF_SEND, trap->response);
+}
+
+/* The kernel makes the call, as if it had not been trapped. */
+static void let_go_on(const struct trap *trap) {
+    *trap->response = (struct seccomp_notif_resp){.id = trap->request->id,
+                                                  .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+    ioctl(trap->listener, SECCOMP_IOCTL_NOTIF_SEND, trap->response);
+}
+
+/*
+ * Has thread TID, which waits for an answer, stop when its call is over.  Returns false where that
+ * cannot be: a debugger has it; or before Linux 5.19, when it would not go on waiting.
+ */
+static bool will_stop(const struct trap *trap, pid_t tid) {
+    return trap->killable && ptrace(PTRACE_SEIZE, tid, NULL, NULL) == 0 &&
+           ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0;
+}
+
+/* Waits until TID has stopped, its call over; returns that call's error, 0 for success.  If TID
+   was killed instead, EINTR, and it stays a zombie for whoever reaps. */
+static int error_when_stopped(pid_t tid) {
+    siginfo_t info;
+    if (waitid(P_PID, (id_t)tid, &info, WSTOPPED | WEXITED | WNOWAIT | __WALL) ||
+        info.si_code != CLD_TRAPPED)
+        return EINTR;
+    waitid(P_PID, (id_t)tid, &info, WSTOPPED | __WALL);
+    struct user_regs_struct registers;
+    if (ptrace(PTRACE_GETREGS, tid, NULL, &registers))
+        return EINTR;
+    return -(int)registers.rax;
+}
+
+/* Writes the log's line on the program's own stderr. */
+static void log_outcome(const struct share *share, pid_t tid, int bind_error) {
+    int program_stderr = trap_take(tid, STDERR_FILENO);
+    if (program_stderr < 0)
+        return;
+    dup2(program_stderr, STDERR_FILENO);
+    close(program_stderr);
+    share_log(share, process_of(tid), bind_error);
+    int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+    dup2(nowhere, STDERR_FILENO);
+    close(nowhere);
+}
+
+/* Has the call made, and its socket shared. */
+static void share_call(const struct trap *trap, const struct call *call, struct share *share) {
+    int bind_error = 0;
+    share_before(share, &trap->ports);
+    if (share->plan == PORTS_IGNORE) {
+        let_go_on(trap);
+        return;
+    }
+    bool picked = share->plan == PORTS_SHARE_AFTER;
+    bool stops = will_stop(trap, call->tid);
+    if (stops) {
+        let_go_on(trap);
+        bind_error = error_when_stopped(call->tid);
+    } else if (picked && bind(share->fd, (const struct sockaddr *)&share->address, share->length)) {
+        bind_error = errno;
+    }
+    share_after(share, &trap->ports, bind_error);
+    if (trap->log)
+        log_outcome(share, call->tid, bind_error);
+    if (stops)
+        ptrace(PTRACE_DETACH, call->tid, NULL, NULL);
+    else if (picked)
+        answer(trap, bind_error);
+    else
+        let_go_on(trap);
+}
+
+void trap_answer(struct trap *trap) {
+    memset(trap->request, 0, trap->sizes.seccomp_notif);
+    if (ioctl(trap->listener, SECCOMP_IOCTL_NOTIF_RECV, trap->request))
+        return; /* ENOENT: the thread has been killed meanwhile */
+    struct call call;
+    struct share share = {.fd = -1};
+    bool known = read_arguments(&call, trap->request);
+    if (known && call.fd == -1 && !call.address && call.length == IS_IT_TRAPPED)
+        answer(trap, EALREADY);
+    else if (!known || !begin(&share, &call))
+        let_go_on(trap);
+    else if (still_waits(trap))
+        share_call(trap, &call, &share);
+    if (share.fd >= 0)
+        close(share.fd);
+}

@@ -1,0 +1,141 @@
+/*
+ * bind-after WHAT KIND PORT - does WHAT, binds a socket of KIND to PORT on loopback, prints what
+ * came of it and SO_REUSEPORT, as bind-to does, and ends (a daemon waits to be killed):
+ *
+ *     user        changes user from root to nobody, as servers do (and so is not dumpable)
+ *     undumpable  makes itself so (prctl(2), PR_SET_DUMPABLE)
+ *     thread      starts a thread with descriptors of its own, which binds
+ *     filter      installs a seccomp filter that makes getppid() fail
+ *     forbidden   installs one that makes bind() fail with ECONNREFUSED
+ *     landlock    confines itself so that it can bind no TCP port (landlock(7))
+ *     daemon      goes into the background, with its first process gone, prints its
+ *                 process id and waits a moment
+ *     interrupted has a signal handler run every 50 microseconds
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+static void die(const char *what) {
+    perror(what);
+    exit(2);
+}
+
+struct wish {
+    int type;
+    in_port_t port;
+};
+
+static void bind_and_tell(const struct wish *wish) {
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(wish->port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int fd = socket(AF_INET, wish->type, 0), value = -1;
+    socklen_t length = sizeof value;
+    int error = bind(fd, (struct sockaddr *)&address, sizeof address) ? errno : 0;
+    getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &value, &length);
+    printf("%s, SO_REUSEPORT %d\n", error ? strerrorname_np(error) : "bound", value);
+    fflush(stdout);
+}
+
+static void fail_call(unsigned number, unsigned error) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+        die("seccomp");
+}
+
+/* The ruleset of Linux 6.7's headers: file accesses, then those of the network. */
+static void confine(void) {
+    struct {
+        uint64_t files, network;
+    } ruleset = {0, 1 /* LANDLOCK_ACCESS_NET_BIND_TCP */};
+    int fd = (int)syscall(444 /* landlock_create_ruleset */, &ruleset, sizeof ruleset, 0);
+    if (fd < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+        syscall(446 /* landlock_restrict_self */, fd, 0))
+        die("landlock");
+}
+
+static void *in_thread(void *wish) {
+    if (unshare(CLONE_FILES))
+        die("unshare");
+    close(0); /* so that the socket gets a number that means something else to the others */
+    bind_and_tell(wish);
+    return NULL;
+}
+
+static void ignore(int number) {
+    (void)number;
+}
+
+static void interrupt_often(void) {
+    struct sigaction action = {.sa_handler = ignore, .sa_flags = SA_RESTART};
+    sigaction(SIGALRM, &action, NULL);
+    struct itimerval often = {{0, 50}, {0, 50}};
+    setitimer(ITIMER_REAL, &often, NULL);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 4) {
+        fprintf(stderr, "usage: bind-after WHAT tcp|udp PORT\n");
+        return 2;
+    }
+    const char *what = argv[1];
+    struct wish wish = {strcmp(argv[2], "udp") == 0 ? SOCK_DGRAM : SOCK_STREAM,
+                        (in_port_t)atoi(argv[3])};
+    if (strcmp(what, "thread") == 0) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, in_thread, &wish);
+        pthread_join(thread, NULL);
+        return 0;
+    } else if (strcmp(what, "user") == 0) {
+        if (setgid(65534) || setuid(65534))
+            die("setuid");
+    } else if (strcmp(what, "undumpable") == 0) {
+        prctl(PR_SET_DUMPABLE, 0);
+    } else if (strcmp(what, "filter") == 0) {
+        fail_call(SYS_getppid, EPERM);
+    } else if (strcmp(what, "forbidden") == 0) {
+        fail_call(SYS_bind, ECONNREFUSED);
+    } else if (strcmp(what, "landlock") == 0) {
+        confine();
+    } else if (strcmp(what, "interrupted") == 0) {
+        interrupt_often();
+    } else if (strcmp(what, "daemon") == 0) {
+        if (fork())
+            return 7;
+        setsid();
+        if (fork())
+            return 0;
+        printf("%d\n", (int)getpid());
+        fflush(stdout);
+        usleep(300000);
+    } else {
+        die(what);
+    }
+    bind_and_tell(&wish);
+    if (strcmp(what, "daemon") == 0)
+        pause();
+    return 0;
+}

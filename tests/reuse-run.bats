@@ -1,0 +1,678 @@
+#!/usr/bin/env bats
+# reuse-run: programs of every kind share their ports, and notice nothing else of it.
+
+# The variables come from common.bash and bats; each test is a subshell.
+# shellcheck disable=SC1010,SC2030,SC2031,SC2154
+load common
+
+setup() {
+    common_setup
+    reuse_run=$build/reuse-run
+    static=$programs/static
+    dynamic=$programs
+    static32=$build/tests32/static
+    no_rights=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+}
+
+teardown() {
+    [[ ${#started[@]} -eq 0 ]] || kill -KILL "${started[@]}" 2>/dev/null || true
+    common_teardown
+}
+
+# holders PORT: the process ids of those that hold TCP PORT.
+holders() {
+    ss --no-header --listening --numeric --processes --tcp "sport = :$1" |
+        grep --only-matching --perl-regexp 'pid=\K[0-9]+'
+}
+
+# said NAME TEXT: whether the background command NAME has printed a line TEXT.
+said() {
+    grep --quiet --line-regexp --regexp="$2" "$BATS_TEST_TMPDIR/$1.log"
+}
+
+# start_program NAME [OPTION]...: starts tell-signals, watched; sets $pid and $program.
+start_program() {
+    local name=$1
+    shift
+    start "$name" "$reuse_run" "$@" "$static/tell-signals"
+    eventually said "$name" 'ready [0-9]*'
+    program=$(sed -n 's/^ready //p' "$BATS_TEST_TMPDIR/$name.log")
+}
+
+# supervisor_of PID: the process id of the supervisor of reuse-run PID.
+supervisor_of() {
+    pgrep --parent "$1" --full reuse-run
+}
+
+# ends_with STATUS PID: waits for the background command; whether that is its status.
+ends_with() {
+    local status=0
+    wait "$2" || status=$?
+    [[ $status -eq $1 ]]
+}
+
+# has_lines N FILE: whether the file has N lines.
+has_lines() {
+    [[ -e $2 && $(wc -l <"$2") -eq $1 ]]
+}
+
+# none_left: whether no reuse-run is left, not even as a zombie.
+none_left() {
+    ! pgrep 'reuse-run'
+}
+
+# state PID STATE: whether the process is in that state, a letter as in proc_pid_stat(5).
+state() {
+    [[ $(ps --no-headers -o stat --pid "$1") == "$2"* ]]
+}
+
+# three_share PORT COMMAND...: three of COMMAND listen on PORT, and every one gets connections.
+three_share() {
+    local port=$1 i answer
+    shift
+    for i in 1 2 3; do start "copy$i" "$@"; done
+    eventually listening 3 "$port"
+    for ((i = 0; i < 60; i++)); do
+        answer=$(curl --silent --show-error "http://127.0.0.1:$port/") || return
+        echo "$answer"
+    done >answers
+    # Servers that say who they are have all answered.
+    ! grep --quiet 'server pid' answers ||
+        [[ $(sed 's/.*server pid//' answers | sort -u | wc -l) -eq 3 ]]
+}
+
+# bind_after WHAT KIND PORT: what bind-after says when watched.  It ends by itself then.
+bind_after() {
+    "$reuse_run" "$static/bind-after" "$@" 3>&- | head -1
+}
+
+# --- programs of every kind
+
+@test "a static Go server: a second one is refused, under reuse-run three share one port" {
+    start first "$programs/go-static" 127.0.0.1:8000
+    eventually listening 1 8000
+    run -1 "$programs/go-static" 127.0.0.1:8000
+    [[ $output == *'bind: address already in use'* ]]
+    kill "$pid"
+    eventually listening 0 8000
+    three_share 8000 "$reuse_run" "$programs/go-static" 127.0.0.1:8000
+}
+
+@test "a dynamic Go server is watched, as Go calls the kernel itself" {
+    three_share 8000 "$reuse_run" -v "$programs/go-dynamic" 127.0.0.1:8000
+    said copy1 '.*watched, written in Go.*'
+}
+
+@test "a Go server behind a shell script is shared with --watch, and not without" {
+    printf '#!/bin/sh\n%s 127.0.0.1:8000\n' "$programs/go-static" >serve
+    chmod +x serve
+    three_share 8000 "$reuse_run" --watch ./serve
+    run -1 "$reuse_run" ./serve
+    holders 8000 | xargs kill
+}
+
+@test "busybox httpd, static, is shared" {
+    # Where a system has one busybox only, that is static.
+    busybox=$static/busybox
+    [[ -e $busybox ]] || busybox=$(type -P busybox)
+    three_share 8000 "$reuse_run" -v "$busybox" httpd -f -p 127.0.0.1:8000 -h "$BATS_TEST_TMPDIR"
+    said copy1 '.*watched, static.*'
+}
+
+@test "a static C server is shared, of glibc and of musl, 64-bit and 32-bit" {
+    port=8000
+    for folder in "$static" "$programs/musl" "$static32"; do
+        three_share $((++port)) "$reuse_run" "$folder/http-server" "127.0.0.1:$port"
+    done
+}
+
+@test "python3 is shared by preload" {
+    three_share 8000 "$reuse_run" -v python3 -m http.server --bind 127.0.0.1 8000
+    said copy1 '.*preloaded with .*'
+}
+
+@test "nginx is shared by preload" {
+    for i in 1 2 3; do
+        cat >"nginx$i.conf" <<CONF
+daemon off; master_process off; pid nginx$i.pid; error_log stderr;
+events {}
+http { access_log off; server { listen 127.0.0.1:8000; return 200 'server pid \$pid'; } }
+CONF
+        start "nginx$i" "$reuse_run" "$(type -P nginx)" -p "$BATS_TEST_TMPDIR" -c "nginx$i.conf"
+    done
+    eventually listening 3 8000
+}
+
+@test "a dynamic program is exec'd in place, a shim before what is preloaded already" {
+    start preloaded env LD_PRELOAD=/lib/x86_64-linux-gnu/libm.so.6 \
+        "$reuse_run" "$dynamic/http-server" 127.0.0.1:8000
+    eventually listening 1 8000
+    [[ $(readlink "/proc/$pid/exe") == "$dynamic/http-server" ]]
+    tr '\0' '\n' <"/proc/$pid/environ" |
+        grep --line-regexp "LD_PRELOAD=$shim:/lib/x86_64-linux-gnu/libm.so.6"
+}
+
+@test "a 32-bit dynamic program is preloaded with the 32-bit shim, or watched without one" {
+    run "$reuse_run" -v "$build/tests32/bind-to" tcp 8000
+    [[ $output == *"preloaded with $build/lib32/libreuse.so"*'SO_REUSEPORT 1' ]]
+    mkdir other
+    cp "$reuse_run" "$shim" other/
+    run other/reuse-run -v "$build/tests32/bind-to" tcp 8000
+    [[ $output == *'watched, there is no libreuse.so for'*'SO_REUSEPORT 1' ]]
+}
+
+@test "a dynamic program on musl is preloaded with the same shim" {
+    musl-gcc -O2 -o musl-server "$root/tests/programs/http-server.c"
+    three_share 8000 "$reuse_run" -v ./musl-server 8000
+    said copy1 ".*preloaded with $shim: .*"
+}
+
+@test "-v names the way and the reason" {
+    run --separate-stderr "$reuse_run" -v "$static/bind-to" tcp 8000
+    [[ $stderr == "reuse-run: $static/bind-to: watched, static: $static/bind-to" ]]
+    run --separate-stderr "$reuse_run" -v --watch true
+    [[ $stderr == 'reuse-run: true: watched, asked for: /'*/true ]]
+    run --separate-stderr "$reuse_run" -v true
+    [[ $stderr == "reuse-run: true: preloaded with $shim: /"*/true ]]
+    run --separate-stderr "$reuse_run" -v --preload "$static/bind-to" tcp 8000
+    [[ $stderr == "reuse-run: $static/bind-to: preloaded with $shim: $static/bind-to" ]]
+}
+
+@test "a script is judged by its interpreter, through env and through scripts" {
+    cp "$static/bind-to" interpreter
+    printf '#!%s\n' "$PWD/interpreter" >one
+    printf '#! %s -x\n' "$PWD/one" >two
+    printf '#!/usr/bin/env -S A=1 interpreter\n' >three
+    printf 'exit 4\n' >shell
+    chmod +x one two three shell
+    for script in one two three; do
+        PATH=$PWD:$PATH run --separate-stderr "$reuse_run" -v "./$script"
+        [[ $stderr == *"./$script: watched, static: $PWD/interpreter"* ]]
+    done
+    run -4 --separate-stderr "$reuse_run" -v ./shell
+    [[ $stderr == *'preloaded with'*/bin/sh ]]
+}
+
+@test "a Go program without a build id, and one that is stripped, is known as Go" {
+    strip -o stripped "$programs/go-dynamic"
+    objcopy --remove-section=.note.go.buildid "$programs/go-dynamic" no-id
+    for program in stripped no-id; do
+        run --separate-stderr "$reuse_run" -v "./$program" nonsense
+        [[ $stderr == *'watched, written in Go'* ]]
+    done
+}
+
+# --- a bind that is watched
+
+@test "odd binds end as without reuse-run, 64-bit and 32-bit" {
+    for folder in "$static" "$static32"; do
+        "$folder/odd-binds" >plain
+        timeout 100 "$reuse_run" "$folder/odd-binds" >watched
+        [[ $(wc -l <plain) -gt 1000 ]]
+        diff plain watched
+    done
+}
+
+@test "odd binds end as without reuse-run, for a user without privileges" {
+    chmod 711 "$BATS_TEST_TMPDIR"
+    cp "$reuse_run" "$static/odd-binds" "$BATS_TEST_TMPDIR"
+    "${no_rights[@]}" ./odd-binds >plain
+    timeout 100 "${no_rights[@]}" ./reuse-run ./odd-binds >watched
+    grep 'EACCES' plain
+    diff plain watched
+}
+
+@test "odd binds end as without reuse-run, where LIBREUSE_LOG asks for lines" {
+    "$static/odd-binds" >plain
+    LIBREUSE_LOG=1 timeout 100 "$reuse_run" "$static/odd-binds" >watched 2>lines
+    diff plain watched
+    [[ $(wc -l <lines) -gt 500 ]]
+}
+
+# failed_tests NAME: the top-level tests of Go that failed in the file NAME.
+failed_tests() {
+    sed -n 's/^--- FAIL: \([A-Za-z0-9]*\) .*/\1/p' "$1" | sort | xargs
+}
+
+@test "Go's own net tests, static, pass but for those that assert that a port is refused" {
+    cd "$(go env GOROOT)/src/net"
+    for kind in '-test.short' '-test.run=Listen|Packet|Dial[A-Z].*Local|Multicast'; do
+        "$programs/go-net-test" -test.v "$kind" >"$BATS_TEST_TMPDIR/plain" || true
+        timeout 100 "$reuse_run" "$programs/go-net-test" -test.v "$kind" >"$BATS_TEST_TMPDIR/watched" || true
+        # Each listens twice on one port, and "should fail" the second time (listen_test.go).
+        # -test.short leaves out those whose names begin with TestDualStack.
+        refusals='TestTCPListener TestUDPListener'
+        [[ $kind == -test.short ]] ||
+            refusals="TestDualStackTCPListener TestDualStackUDPListener $refusals"
+        [[ $(failed_tests "$BATS_TEST_TMPDIR/plain") == '' ]]
+        [[ $(failed_tests "$BATS_TEST_TMPDIR/watched") == "$refusals" ]]
+        [[ $(grep -c '^--- PASS' "$BATS_TEST_TMPDIR/watched") -gt 20 ]]
+        [[ $(grep -c 'should fail$' "$BATS_TEST_TMPDIR/watched") -ge 2 ]]
+    done
+}
+
+@test "ports that the kernel picks are unique, and can be joined" {
+    for kind in tcp tcp6 udp udp6; do
+        run -0 timeout 60 "$reuse_run" "$static/port-zero" "$kind" 4000
+        [[ $output == '4000 sockets, 4000 ports, 4000 joined' ]]
+    done
+}
+
+@test "threads, signal handlers, fork and vfork children all share" {
+    for place in threads signal fork vfork; do
+        run -0 timeout 60 "$reuse_run" "$static/bind-in" "$place"
+        [[ $output =~ ^([0-9]+)\ bound,\ ([0-9]+)\ shared$ && ${BASH_REMATCH[1]} -gt 0 ]]
+        [[ ${BASH_REMATCH[1]} -eq ${BASH_REMATCH[2]} ]]
+    done
+}
+
+@test "one socket, refused, is flagged no more: its next bind is decided afresh" {
+    start holder "$static/bind-to" -w tcp 8050
+    eventually said holder '.*bound.*' || { cat holder.log; holders 8050; return 1; }
+    LIBREUSE_PORTS=8050 run "$reuse_run" "$static/bind-to" -1 tcp 8050 8051
+    [[ ${lines[0]} == *'8050 EADDRINUSE, SO_REUSEPORT 0' ]]
+    [[ ${lines[1]} == *'8051 bound, SO_REUSEPORT 0' ]]
+}
+
+@test "--ports and LIBREUSE_PORTS: only the ports that are listed are shared" {
+    run -0 --separate-stderr "$reuse_run" -p 8000,53/udp "$static/bind-to" tcp 8000 8001 53
+    [[ ${lines[0]} == *'SO_REUSEPORT 1' && ${lines[1]} == *'SO_REUSEPORT 0' ]]
+    [[ ${lines[2]} == *'SO_REUSEPORT 0' ]]
+    LIBREUSE_PORTS=8001 run -0 "$reuse_run" "$static/bind-to" tcp 8000 8001
+    [[ ${lines[0]} == *'SO_REUSEPORT 0' && ${lines[1]} == *'SO_REUSEPORT 1' ]]
+    run -0 "$reuse_run" --ports=8000 "$dynamic/bind-to" tcp 8000 8001
+    [[ ${lines[0]} == *'SO_REUSEPORT 1' && ${lines[1]} == *'SO_REUSEPORT 0' ]]
+}
+
+@test "a malformed --ports is an error; a malformed LIBREUSE_PORTS shares nothing and says so" {
+    run -125 --separate-stderr "$reuse_run" --ports=80,x "$static/bind-to" tcp 8000
+    [[ $stderr == "reuse-run: --ports: 'x': a port is a number from 1 to 65535" && -z $output ]]
+    LIBREUSE_PORTS=80,x run -0 --separate-stderr "$reuse_run" "$static/bind-to" tcp 8000
+    [[ $stderr == 'libreuse: LIBREUSE_PORTS: "x":'*'no port is shared' ]]
+    [[ $output == *'SO_REUSEPORT 0' ]]
+}
+
+@test "LIBREUSE_LOG: the lines are those of the shim, but for pids and picked ports" {
+    arguments=(tcp 8000 127.0.0.1:8001 192.0.2.1:9 0 8000)
+    for kind in static dynamic; do
+        LIBREUSE_LOG=1 "$reuse_run" "${!kind}/bind-to" -w "${arguments[@]}" 2>"$kind.lines" \
+            >/dev/null 3>&- &
+        started+=($!)
+        eventually has_lines 5 "$kind.lines"
+        kill $!
+        sed -i -E 's/pid [0-9]+/pid/; s/(0.0.0.0:)[0-9]{5}:/\1picked:/' "$kind.lines"
+    done
+    [[ $(wc -l <static.lines) -eq 5 ]]
+    diff static.lines dynamic.lines
+}
+
+@test "LIBREUSE_LOG: the lines go where the program's own stderr goes" {
+    LIBREUSE_LOG=1 "$reuse_run" --watch sh -c "exec 2>own; $static/bind-to tcp 8000" 2>outer
+    [[ ! -s outer && $(<own) == *'tcp 0.0.0.0:8000: shared' ]]
+}
+
+@test "a program that changes user, confines itself or filters its own calls shares all the same" {
+    for what in user undumpable thread filter interrupted; do
+        for kind in tcp udp; do
+            [[ $(bind_after "$what" "$kind" 8000) == 'bound, SO_REUSEPORT 1' ]]
+            [[ $(bind_after "$what" "$kind" 0) == 'bound, SO_REUSEPORT 1' ]]
+        done
+    done
+}
+
+@test "what the program has forbidden itself stays forbidden" {
+    [[ $(bind_after forbidden tcp 8000) == 'ECONNREFUSED, SO_REUSEPORT 0' ]]
+    [[ $(bind_after landlock tcp 8000) == 'EACCES, SO_REUSEPORT 0' ]]
+    [[ $(bind_after landlock tcp 0) == 'EACCES, SO_REUSEPORT 0' ]]
+    [[ $(bind_after landlock udp 0) == 'bound, SO_REUSEPORT 1' ]]
+}
+
+@test "privileged ports: bound with the program's privileges, not with those of reuse-run" {
+    run "$reuse_run" --watch "${no_rights[@]}" "$static/bind-to" tcp 80 8000
+    [[ ${lines[0]} == *'80 EACCES, SO_REUSEPORT 0' && ${lines[1]} == *'SO_REUSEPORT 1' ]]
+    run "$reuse_run" "$static/bind-to" tcp 80
+    [[ ${lines[0]} == *'80 bound, SO_REUSEPORT 1' ]]
+}
+
+@test "a program in other namespaces shares there" {
+    for namespaces in --net '--net --user --map-root-user' '--pid --fork'; do
+        # shellcheck disable=SC2086 # several options
+        run -0 "$reuse_run" --watch unshare $namespaces "$static/bind-to" udp 0.0.0.0:8000 0
+        [[ ${lines[0]} == *'SO_REUSEPORT 1' && ${lines[1]} == *'SO_REUSEPORT 1' ]]
+    done
+}
+
+@test "a program that is being traced shares: its ports are flagged without stopping it" {
+    run -0 --separate-stderr "$reuse_run" --watch strace -qq -f -o trace "$static/bind-to" tcp 8000 0
+    [[ ${lines[0]} == *'SO_REUSEPORT 1' && ${lines[1]} == *'SO_REUSEPORT 1' ]]
+    grep --quiet 'bind(.*) = 0' trace
+}
+
+@test "a watched bind takes less than 100 microseconds, other system calls what they took" {
+    for _ in 1 2 3; do # the machine may be busy
+        read -r _ _ _ _ _ _ _ _ plain_ppid _ plain_send < <("$static/call-cost" | tr -d ,)
+        read -r _ bind _ _ _ _ zero _ ppid _ send < <("$reuse_run" "$static/call-cost" | tr -d ,)
+        echo "bind $bind $zero, getppid $plain_ppid $ppid, sendto $plain_send $send"
+        if ((bind < 100000 && zero < 100000 && ppid * 2 < plain_ppid * 3 &&
+            send * 4 < plain_send * 5)); then
+            return 0
+        fi
+    done
+    false
+}
+
+@test "as the leader of a session, too, reuse-run passes signals on and ends as the program does" {
+    start told setsid --wait "$reuse_run" "$static/tell-signals"
+    eventually said told 'ready [0-9]*'
+    front=$(pgrep --parent "$pid")
+    kill -TERM "$front"
+    eventually said told TERM
+    kill -QUIT "$front"
+    ends_with 131 "$pid"
+}
+
+# --- as if it were run directly
+
+@test "the exit status is the program's, and so is a death by signal" {
+    for status in 0 1 77 125 255; do
+        run -"$status" "$reuse_run" --watch sh -c "exit $status"
+    done
+    for signal in TERM KILL SEGV USR1 PIPE; do
+        run "$reuse_run" --watch sh -c "kill -$signal \$\$"
+        [[ $status -eq $((128 + $(kill -l "$signal"))) ]]
+    done
+    python3 - "$reuse_run" <<'PYTHON'
+import subprocess, sys
+status = subprocess.run([sys.argv[1], "--watch", "sh", "-c", "kill -KILL $$"]).returncode
+assert status == -9, status
+PYTHON
+}
+
+@test "a death with a core leaves one core at most, the program's" {
+    ulimit -c unlimited
+    run "$reuse_run" --watch sh -c 'kill -ABRT $$'
+    [[ $status -eq 134 && $(find . -name 'core*' | wc -l) -le 1 ]]
+}
+
+@test "a missing program is 127, one that cannot be run 126, as of env" {
+    echo nothing >plain-file
+    for options in '' --watch --preload; do
+        for program in ./missing missing ./plain-file . ''; do
+            expected=0 got=0
+            env -- "$program" || expected=$?
+            # shellcheck disable=SC2086 # none or one
+            "$reuse_run" $options "$program" 2>message || got=$?
+            [[ $got -eq $expected && $(<message) == "reuse-run: cannot run '$program': "* ]]
+        done
+    done
+}
+
+@test "own errors are 125, and options are explained" {
+    run -125 --separate-stderr "$reuse_run"
+    [[ $stderr == 'reuse-run: missing operand'* ]]
+    run -125 "$reuse_run" --nonsense true
+    run -0 "$reuse_run" --help
+    [[ $output == 'Usage: reuse-run '* ]]
+    run -0 "$reuse_run" --version
+    run -125 sh -c "$reuse_run --help >/dev/full"
+}
+
+@test "options after the program are the program's" {
+    run -0 "$reuse_run" echo -v --watch --help
+    [[ $output == '-v --watch --help' ]]
+}
+
+@test "signals to reuse-run reach the program once, those to the process group too" {
+    start_program told
+    for signal in INT TERM HUP USR1 USR2 WINCH ALRM; do
+        kill -"$signal" "$pid"
+        eventually said told "$signal"
+    done
+    sleep 0.2
+    [[ $(tail -n +2 told.log | xargs) == 'INT TERM HUP USR1 USR2 WINCH ALRM' ]]
+    kill -QUIT "$pid"
+    ends_with 131 "$pid"
+}
+
+@test "signals to the process group reach the program once" {
+    set -m
+    start_program told
+    set +m
+    kill -TERM -- "-$pid"
+    eventually said told TERM
+    sleep 0.2
+    kill -INT -- "-$pid"
+    eventually said told INT
+    sleep 0.2
+    [[ $(tail -n +2 told.log | xargs) == 'TERM INT' ]]
+    kill -KILL "$pid"
+}
+
+@test "a supervisor that is told to stop tells the program" {
+    start_program told
+    kill -TERM "$(supervisor_of "$pid")"
+    eventually said told TERM
+    kill -KILL "$pid"
+}
+
+@test "ignored and blocked signals are inherited as they were" {
+    for options in --watch --preload; do
+        plain=$(trap '' INT CHLD USR1; grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status)
+        under=$(trap '' INT CHLD USR1
+            "$reuse_run" $options grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status)
+        [[ $under == "$plain" && $under == *SigIgn* ]]
+    done
+}
+
+@test "reuse-run stops and goes on with the program" {
+    start_program told
+    kill -TSTP "$pid"
+    eventually state "$program" T
+    eventually state "$pid" T
+    kill -CONT "$pid"
+    eventually state "$program" S
+    eventually said told CONT
+    kill -STOP "$program"
+    eventually state "$pid" T
+    kill -CONT "$program"
+    eventually state "$pid" S
+    for ((i = 0; i < 50; i++)); do
+        kill -STOP "$program"
+        kill -CONT "$program"
+    done
+    sleep 0.2
+    state "$pid" S
+    kill -STOP "$program"
+    eventually state "$pid" T
+    kill -KILL "$program"
+    ends_with 137 "$pid"
+}
+
+@test "at a terminal: ^Z, fg, ^C and ^\\ do what they do" {
+    python3 "$BATS_TEST_DIRNAME/programs/terminal.py" "$static/tell-signals" >plain
+    python3 "$BATS_TEST_DIRNAME/programs/terminal.py" "$reuse_run $static/tell-signals" >watched
+    cat watched
+    diff <(grep -Eo '(INT|TSTP|CONT|Quit|Stopped|status .*)' plain) \
+        <(grep -Eo '(INT|TSTP|CONT|Quit|Stopped|status .*)' watched)
+}
+
+@test "a pipeline of a shell with job control works, however fast its programs end" {
+    for round in {1..10}; do
+        echo "round $round"
+        run -0 bash -c "set -m; $reuse_run --watch true | cat | cat; $reuse_run --watch echo yes | cat"
+        [[ $output == yes ]]
+    done
+}
+
+@test "descriptors are inherited as they are, closed ones too" {
+    for options in '0<&- 7</dev/null' '>&- 2>&-' '0<&- >&- 2>&-'; do
+        for way in --watch --preload; do
+            for command in 'env' "$reuse_run $way"; do
+                bash -c "$command bash -c 'for fd in {0..99}; do [[ -e /proc/\$\$/fd/\$fd ]] &&
+                    echo -n \"\$fd \"; done >descriptors; true' $options"
+                mv descriptors "${command##*/}"
+            done
+            cat env "${command##*/}"
+            cmp env "${command##*/}"
+        done
+    done
+}
+
+@test "what the program has closed is closed: a pipe's reader sees its end" {
+    start closing bash -c "$reuse_run --watch sh -c 'exec >&- 2>&-; sleep 60' | (cat; echo end)"
+    eventually said closing end
+    kill -KILL "$(pgrep --exact sleep)"
+}
+
+@test "no zombie is left, of orphans neither" {
+    start orphans "$reuse_run" --watch sh -c '(sleep 0.1 &); (true &); (true &); sleep 1; exit 3'
+    sleep 0.6
+    run ps -A -o stat,comm
+    [[ $output != *Z* ]]
+    ends_with 3 "$pid"
+    eventually none_left
+}
+
+# --- daemons, and the ends of the processes
+
+@test "reuse-run returns when the program does; its daemon is watched on, and then nothing is left" {
+    timeout 5 "$reuse_run" "$static/bind-after" daemon tcp 8000 >said 3>&- || [[ $? -eq 7 ]]
+    eventually grep --line-regexp 'bound, SO_REUSEPORT 1' said
+    pgrep reuse-run
+    kill "$(head -1 said)"
+    eventually none_left
+}
+
+@test "a daemon's supervisor holds no descriptor of the caller's" {
+    start outer bash -c "$reuse_run $static/bind-after daemon tcp 8000 | cat >said 4>&1"
+    run -0 timeout 5 bash -c "$reuse_run --watch sh -c 'sleep 3 >&- 2>&- & echo done' | cat"
+    [[ $output == done && $SECONDS -lt 3 ]]
+    eventually grep --line-regexp 'bound, SO_REUSEPORT 1' said
+    kill "$(head -1 said)"
+}
+
+@test "a supervisor that is killed is replaced: the program goes on, and shares" {
+    mkfifo go
+    start shell "$reuse_run" --watch sh -c "echo ready; read line <go; $static/bind-to tcp 8000; exit 5"
+    eventually said shell ready
+    kill -KILL "$(supervisor_of "$pid")"
+    sleep 0.2
+    echo >go
+    ends_with 5 "$pid"
+    said shell '.*8000 bound, SO_REUSEPORT 1'
+    eventually none_left
+}
+
+@test "killed with the supervisor, reuse-run leaves a program whose binds fail, and do not hang" {
+    mkfifo go
+    start shell "$reuse_run" --watch sh -c "echo ready; read line <go; $static/bind-to tcp 8000"
+    eventually said shell ready
+    supervisor=$(supervisor_of "$pid")
+    kill -STOP "$supervisor"
+    kill -KILL "$pid" "$supervisor"
+    sleep 0.2
+    echo >go
+    eventually said shell '.*8000 ENOSYS, SO_REUSEPORT 0'
+}
+
+@test "SIGKILL of reuse-run kills the program" {
+    start_program told
+    kill -KILL "$pid"
+    eventually ended "$program"
+    eventually none_left
+}
+
+@test "--die-with-parent: the program dies when the parent of reuse-run does, either way" {
+    for options in --watch --preload; do
+        start parent bash -c "$reuse_run --die-with-parent $options sleep 60 & echo \$!; wait"
+        eventually pgrep --exact sleep
+        kill -KILL "$pid"
+        eventually eval '! pgrep --exact sleep'
+        eventually none_left
+    done
+}
+
+# --- reuse-run inside others
+
+@test "reuse-run inside reuse-run: the inner one simply runs its program" {
+    run -0 --separate-stderr "$reuse_run" --watch "$reuse_run" -v "$static/bind-to" tcp 8000
+    [[ $output == *'SO_REUSEPORT 1' && $stderr == *'simply run: a reuse-run watches already' ]]
+    run -0 "$reuse_run" "$reuse_run" "$static/bind-to" tcp 8000 # the outer one preloads
+    [[ $output == *'SO_REUSEPORT 1' ]]
+}
+
+@test "an ordinary user needs no privilege" {
+    chmod 711 "$BATS_TEST_TMPDIR"
+    cp "$reuse_run" "$shim" "$static/bind-to" "$BATS_TEST_TMPDIR"
+    run -0 "${no_rights[@]}" ./reuse-run ./bind-to tcp 8000 0
+    [[ ${lines[0]} == *'SO_REUSEPORT 1' && ${lines[1]} == *'SO_REUSEPORT 1' ]]
+}
+
+@test "no_new_privs is set only for who lacks CAP_SYS_ADMIN" {
+    run -0 "$reuse_run" --watch grep NoNewPrivs /proc/self/status
+    [[ $output == *0 ]]
+    chmod 711 "$BATS_TEST_TMPDIR"
+    cp "$reuse_run" "$shim" "$BATS_TEST_TMPDIR"
+    run -0 "${no_rights[@]}" ./reuse-run --watch grep NoNewPrivs /proc/self/status
+    [[ $output == *1 ]]
+}
+
+# --- what cannot work says so, and runs nothing
+
+@test "set-user-id, set-group-id and file-capability programs are refused" {
+    chmod 711 "$BATS_TEST_TMPDIR"
+    for mark in u+s g+s capability; do
+        cp "$static/bind-to" privileged
+        cp "$reuse_run" "$shim" .
+        if [[ $mark == capability ]]; then
+            # cap_net_bind_service=ep, as setcap(8) writes it
+            python3 -c 'import os; os.setxattr("privileged", "security.capability",
+                bytes.fromhex("0100000200040000000000000000000000000000"))'
+        else
+            chmod "$mark" privileged
+        fi
+        for options in '' --watch --preload; do
+            # shellcheck disable=SC2086 # none or one
+            run -125 --separate-stderr "${no_rights[@]}" ./reuse-run $options ./privileged tcp 8000
+            [[ $stderr == "reuse-run: cannot share the ports of './privileged': it gains"* ]]
+            [[ -z $output ]]
+        done
+        "$reuse_run" ./privileged tcp 8000 # root gains nothing
+    done
+}
+
+@test "a kernel or container that forbids watching: one line, status 125, nothing is run" {
+    local seccomp=317 pidfd_getfd=438 eperm=1 enosys=38 einval=22
+    for denied in "$seccomp $eperm" "$seccomp $einval" "$seccomp $enosys" "$pidfd_getfd $eperm" \
+        "$pidfd_getfd $enosys"; do
+        # shellcheck disable=SC2086 # two words
+        run -125 --separate-stderr "$programs/deny" $denied "$reuse_run" "$static/bind-to" tcp 8000
+        [[ -z $output && ${#stderr_lines[@]} -eq 1 ]]
+        [[ $stderr == "reuse-run: cannot watch '$static/bind-to': "* ]]
+        if [[ $denied == *"$eperm" ]]; then
+            [[ $stderr == *container*--preload* ]]
+        else
+            [[ $stderr == *'Linux 5.6'* ]]
+        fi
+        # shellcheck disable=SC2086
+        "$programs/deny" $denied "$reuse_run" "$dynamic/bind-to" tcp 8000
+    done
+    none_left
+}
+
+@test "a shim at a path that LD_PRELOAD cannot name is refused, or watching is asked for" {
+    for folder in 'with space' 'with:colon'; do
+        mkdir "$folder"
+        cp "$reuse_run" "$shim" "$folder"
+        run -125 --separate-stderr "$folder/reuse-run" true
+        [[ $stderr == "reuse-run: cannot preload '"*"$folder/libreuse.so': "*--watch* ]]
+        run -0 "$folder/reuse-run" --watch true
+    done
+}
+
+@test "no shim at all is an error that says so" {
+    mkdir alone
+    cp "$reuse_run" alone/
+    run -125 --separate-stderr alone/reuse-run --preload true
+    [[ $stderr == 'reuse-run: cannot find a libreuse.so that '* ]]
+}
