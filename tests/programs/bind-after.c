@@ -13,24 +13,21 @@
  *     interrupted has a signal handler run every 50 microseconds
  */
 #define _GNU_SOURCE
+#include "fail-call.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 static void die(const char *what) {
     perror(what);
@@ -53,16 +50,8 @@ static void bind_and_tell(const struct wish *wish) {
     fflush(stdout);
 }
 
-static void fail_call(unsigned number, unsigned error) {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+static void forbid(unsigned number, unsigned error) {
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || fail_call(number, error))
         die("seccomp");
 }
 
@@ -115,9 +104,9 @@ int main(int argc, char **argv) {
     } else if (strcmp(what, "undumpable") == 0) {
         prctl(PR_SET_DUMPABLE, 0);
     } else if (strcmp(what, "filter") == 0) {
-        fail_call(SYS_getppid, EPERM);
+        forbid(SYS_getppid, EPERM);
     } else if (strcmp(what, "forbidden") == 0) {
-        fail_call(SYS_bind, ECONNREFUSED);
+        forbid(SYS_bind, ECONNREFUSED);
     } else if (strcmp(what, "landlock") == 0) {
         confine();
     } else if (strcmp(what, "interrupted") == 0) {
