@@ -29,7 +29,7 @@ struct image {
 
 /* One header of either word size. */
 struct segment {
-    uint32_t type;
+    uint32_t type, flags;
     uint64_t offset, size;
 };
 
@@ -54,7 +54,8 @@ static bool get_segment(struct image image, unsigned number, struct segment *seg
                 ? at(image, elf->e_phoff + number * (uint64_t)elf->e_phentsize, sizeof *header)
                 : NULL;
         if (header)
-            *segment = (struct segment){header->p_type, header->p_offset, header->p_filesz};
+            *segment = (struct segment){header->p_type, header->p_flags, header->p_offset,
+                                        header->p_filesz};
         return header;
     }
     const Elf32_Ehdr *elf = at(image, 0, sizeof *elf);
@@ -63,7 +64,8 @@ static bool get_segment(struct image image, unsigned number, struct segment *seg
             ? at(image, elf->e_phoff + number * (uint64_t)elf->e_phentsize, sizeof *header)
             : NULL;
     if (header)
-        *segment = (struct segment){header->p_type, header->p_offset, header->p_filesz};
+        *segment =
+            (struct segment){header->p_type, header->p_flags, header->p_offset, header->p_filesz};
     return header;
 }
 
@@ -74,8 +76,8 @@ static struct program_abi abi_of(struct image image) {
 
 /*
  * Whether Go's linker made the file: it leaves a note that is named "Go" (the build id), or, where
- * that was left out, the magic of its build information (debug/buildinfo in Go's library), at a
- * multiple of 16 bytes.
+ * that was left out, the magic of its build information (debug/buildinfo in Go's library), among
+ * the data that can be written, at a multiple of 16 bytes.
  */
 static bool is_go(struct image image) {
     static const char magic[] = "\xff Go buildinf:";
@@ -85,10 +87,13 @@ static bool is_go(struct image image) {
         if (segment.type == PT_NOTE && note && note->n_namesz == 4 &&
             memcmp(note + 1, "Go\0", 4) == 0)
             return true;
+        if (segment.type != PT_LOAD || !(segment.flags & PF_W))
+            continue;
+        const uint8_t *data = at(image, segment.offset, segment.size);
+        for (uint64_t place = 0; data && place + 16 <= segment.size; place += 16)
+            if (memcmp(data + place, magic, sizeof magic - 1) == 0)
+                return true;
     }
-    for (const uint8_t *p = image.bytes; at(image, (uint64_t)(p - image.bytes), 16); p += 16)
-        if (memcmp(p, magic, sizeof magic - 1) == 0)
-            return true;
     return false;
 }
 
@@ -125,13 +130,13 @@ static bool find(char *path, size_t size, const char *name) {
 
 /* Whether running the file raises privileges, for the caller's ids (credentials(7)): the loader
    then drops LD_PRELOAD (ld.so(8), secure-execution mode), and no filter may be inherited. */
-static bool raises_privileges(int fd) {
+static bool raises_privileges(const char *path) {
     struct stat status;
-    if (fstat(fd, &status))
+    if (stat(path, &status))
         return false;
     return (status.st_mode & S_ISUID && status.st_uid != geteuid()) ||
            (status.st_mode & S_ISGID && status.st_mode & S_IXGRP && status.st_gid != getegid()) ||
-           (getuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0);
+           (getuid() != 0 && getxattr(path, "security.capability", NULL, 0) > 0);
 }
 
 /*
@@ -161,9 +166,9 @@ static const char *interpreter(struct image image, char *line, size_t size) {
 /* Judges the file at PROGRAM->path; a script leaves the name of its interpreter in NEXT. */
 static enum program_kind judge_file(struct program *program, char *next, size_t size) {
     *next = 0;
-    int fd = open(program->path, O_RDONLY | O_CLOEXEC);
+    int fd = open(program->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* it may be a FIFO */
     if (fd < 0)
-        return PROGRAM_UNREADABLE;
+        return raises_privileges(program->path) ? PROGRAM_PRIVILEGED : PROGRAM_UNREADABLE;
     enum program_kind kind = PROGRAM_MISSING;
     struct stat status;
     struct image image = {0};
@@ -175,7 +180,7 @@ static enum program_kind judge_file(struct program *program, char *next, size_t 
         if (is_elf(image)) {
             kind = elf_kind(image);
             program->abi = abi_of(image);
-            if (raises_privileges(fd))
+            if (raises_privileges(program->path))
                 kind = PROGRAM_PRIVILEGED;
         } else {
             char line[256]; /* BINPRM_BUF_SIZE in the kernel */
@@ -194,8 +199,11 @@ void program_judge(struct program *program, const char *name) {
     snprintf(next, sizeof next, "%s", "");
     program->kind = PROGRAM_MISSING;
     for (int scripts = 0; scripts <= SCRIPTS_MAX; scripts++) {
-        if (!find(program->path, sizeof program->path, scripts ? next : name))
+        if (!find(program->path, sizeof program->path, scripts ? next : name)) {
+            if (scripts) /* exec may know better what runs it, as with options of env */
+                program->kind = PROGRAM_UNREADABLE;
             return;
+        }
         program->kind = judge_file(program, next, sizeof next);
         if (!*next)
             return;

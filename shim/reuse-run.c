@@ -110,8 +110,8 @@ static void pass_signal(int signals, pid_t to) {
     struct signalfd_siginfo signal;
     if (read(signals, &signal, sizeof signal) != sizeof signal || signal.ssi_signo == SIGCHLD)
         return;
-    /* The other way: the program, stopped, goes on. */
-    bool from_below = signal.ssi_signo == SIGCONT && signal.ssi_pid == (uint32_t)to;
+    /* From the program to its parent, or from the supervisor to the front. */
+    bool from_below = signal.ssi_pid == (uint32_t)to;
     if (to && !from_below && !is_of_terminal(&signal))
         kill(to, (int)signal.ssi_signo);
 }
@@ -262,6 +262,9 @@ __attribute__((noreturn)) static void supervise(char **arguments, const struct h
     int line[2], listener;
     make_pipe(line);
     watch->front = getppid();
+    if (!watch->front)
+        fail("cannot watch '%s' from outside its process namespace; use unshare --fork",
+             arguments[0]);
     watch->program = fork();
     if (watch->program < 0)
         fail("cannot start '%s': fork: %s", arguments[0], strerror(errno));
@@ -282,6 +285,7 @@ __attribute__((noreturn)) static void supervise(char **arguments, const struct h
     if (!trap_open(&watch->trap, listener))
         fail("cannot watch '%s': %s", arguments[0], strerror(errno));
     setpgid(0, 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     struct start start = {watch->program, listener};
     /* The front says when it is ready, too. */
     char word = 0;
@@ -290,7 +294,6 @@ __attribute__((noreturn)) static void supervise(char **arguments, const struct h
         exit(EXIT_OWN_ERROR);
 
     prctl(PR_SET_NAME, "reuse-run-watch");
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
     leave_descriptors(watch);
     if (chdir("/"))
         exit(EXIT_OWN_ERROR);
@@ -342,6 +345,8 @@ __attribute__((noreturn)) static void run_watched(const struct command *command,
     int ends[2];
     make_pipe(ends);
     struct watch watch = {.trap = {.ports = *ports, .log = log_wanted()}};
+    if (!trap_share_request(&watch.trap))
+        fail("cannot watch '%s': %s", command->arguments[0], strerror(errno));
     watch.signals = above_standard(signalfd(-1, &all, SFD_CLOEXEC));
     pid_t group = getpgrp();
     pid_t supervisor = fork();
@@ -364,8 +369,10 @@ __attribute__((noreturn)) static void run_watched(const struct command *command,
     if (write(watch.report, "", 1) < 0)
         exit(EXIT_OWN_ERROR);
     leave_descriptors(&watch);
-    if (!wait_for_ending(&watch, supervisor))
+    if (!wait_for_ending(&watch, supervisor)) {
+        trap_answer_last(&watch.trap);
         watch_over(&watch);
+    }
     setpgid(0, group);
     end_as(watch.ending);
 }

@@ -16,12 +16,14 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -102,14 +104,19 @@ bool trap_installed(void) {
     return bind(-1, NULL, IS_IT_TRAPPED) && errno == EALREADY;
 }
 
+bool trap_share_request(struct trap *trap) {
+    enum { ROOM = 4096 }; /* for a struct seccomp_notif of any kernel */
+    trap->request = mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return trap->request != MAP_FAILED;
+}
+
 bool trap_open(struct trap *trap, int listener) {
     if (seccomp(SECCOMP_GET_NOTIF_SIZES, 0, &trap->sizes))
         return false;
     trap->listener = listener;
     trap->killable = can_wait_killable();
-    trap->request = calloc(1, trap->sizes.seccomp_notif);
     trap->response = calloc(1, trap->sizes.seccomp_notif_resp);
-    return trap->request && trap->response;
+    return trap->response;
 }
 
 /* The process that thread TID is of, from proc(5); TID itself if that cannot be read. */
@@ -204,22 +211,36 @@ static void let_go_on(const struct trap *trap) {
 }
 
 /*
- * Has thread TID, which waits for an answer, stop when its call is over.  Returns false where that
- * cannot be: a debugger has it; or before Linux 5.19, when it would not go on waiting.
+ * Has the thread of the call, which waits for an answer, stop when its call is over.  Returns false
+ * where that cannot be: a debugger has it; or before Linux 5.19, when it would not go on waiting.
  */
 static bool will_stop(const struct trap *trap, pid_t tid) {
-    return trap->killable && ptrace(PTRACE_SEIZE, tid, NULL, NULL) == 0 &&
-           ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0;
+    if (!trap->killable || ptrace(PTRACE_SEIZE, tid, NULL, NULL))
+        return false;
+    /* Seized, the number cannot become another thread's unnoticed. */
+    if (still_waits(trap) && ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0)
+        return true;
+    ptrace(PTRACE_DETACH, tid, NULL, NULL);
+    return false;
 }
 
-/* Waits until TID has stopped, its call over; returns that call's error, 0 for success.  If TID
-   was killed instead, EINTR, and it stays a zombie for whoever reaps. */
+/*
+ * Waits until TID has stopped, its call over; returns that call's error, 0 for success.  If TID was
+ * killed instead, EINTR, and it stays a zombie for whoever reaps.  EINTR too if another thread has
+ * taken over its number, by execve(2): that thread is not traced, and so a wait that blocks could
+ * be one for the end of the program.  The bind takes microseconds; this spins for as long.
+ */
 static int error_when_stopped(pid_t tid) {
-    siginfo_t info;
-    if (waitid(P_PID, (id_t)tid, &info, WSTOPPED | WEXITED | WNOWAIT | __WALL) ||
-        info.si_code != CLD_TRAPPED)
+    siginfo_t info = {0};
+    while (waitid(P_PID, (id_t)tid, &info, WSTOPPED | WEXITED | WNOWAIT | WNOHANG | __WALL) == 0 &&
+           !info.si_pid) {
+        if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) && errno == ESRCH)
+            return EINTR;
+        sched_yield();
+    }
+    if (info.si_code != CLD_TRAPPED)
         return EINTR;
-    waitid(P_PID, (id_t)tid, &info, WSTOPPED | __WALL);
+    waitid(P_PID, (id_t)tid, &info, WSTOPPED | WNOHANG | __WALL);
     struct user_regs_struct registers;
     if (ptrace(PTRACE_GETREGS, tid, NULL, &registers))
         return EINTR;
@@ -266,10 +287,8 @@ static void share_call(const struct trap *trap, const struct call *call, struct 
         let_go_on(trap);
 }
 
-void trap_answer(struct trap *trap) {
-    memset(trap->request, 0, trap->sizes.seccomp_notif);
-    if (ioctl(trap->listener, SECCOMP_IOCTL_NOTIF_RECV, trap->request))
-        return; /* ENOENT: the thread has been killed meanwhile */
+/* Answers the call in TRAP->request. */
+static void answer_request(struct trap *trap) {
     struct call call;
     struct share share = {.fd = -1};
     bool known = read_arguments(&call, trap->request);
@@ -281,4 +300,16 @@ void trap_answer(struct trap *trap) {
         share_call(trap, &call, &share);
     if (share.fd >= 0)
         close(share.fd);
+}
+
+void trap_answer(struct trap *trap) {
+    memset(trap->request, 0, trap->sizes.seccomp_notif);
+    if (ioctl(trap->listener, SECCOMP_IOCTL_NOTIF_RECV, trap->request))
+        return; /* ENOENT: the thread has been killed meanwhile */
+    answer_request(trap);
+}
+
+void trap_answer_last(struct trap *trap) {
+    if (trap->request->id && still_waits(trap))
+        answer_request(trap);
 }

@@ -31,6 +31,9 @@ int trap_install(void);
 /* Whether the calls of this process are trapped by a reuse-run already. */
 bool trap_installed(void);
 
+/* Gives TRAP room for a request, that a child process will share; returns false and errno. */
+bool trap_share_request(struct trap *trap);
+
 /* Makes TRAP ready to answer; returns false and errno. */
 bool trap_open(struct trap *trap, int listener);
 
@@ -39,6 +42,10 @@ bool trap_open(struct trap *trap, int listener);
  * /dev/null if it logs.
  */
 void trap_answer(struct trap *trap);
+
+/* Answers the call that another process has received by this TRAP and, killed, not answered: the
+   kernel gives out a call once. */
+void trap_answer_last(struct trap *trap);
 
 /* A duplicate of descriptor FD of process PID; -1 and errno (pidfd_getfd(2)). */
 int trap_take(pid_t pid, int fd);

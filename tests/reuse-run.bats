@@ -30,6 +30,11 @@ said() {
     grep --quiet --line-regexp --regexp="$2" "$BATS_TEST_TMPDIR/$1.log"
 }
 
+# said_in FILE TEXT: whether the file has a line TEXT.
+said_in() {
+    grep --quiet --line-regexp --regexp="$2" "$1"
+}
+
 # start_program NAME [OPTION]...: starts tell-signals, watched; sets $pid and $program.
 start_program() {
     local name=$1
@@ -191,6 +196,16 @@ CONF
     done
     run -4 --separate-stderr "$reuse_run" -v ./shell
     [[ $stderr == *'preloaded with'*/bin/sh ]]
+}
+
+@test "a script whose interpreter is not to be found out runs all the same, and is watched if asked" {
+    printf '#!/usr/bin/env -S -u FOO %s tcp 8000\n' "$static/bind-to" >script
+    chmod +x script
+    printf '#!/nonexistent\n' >broken
+    chmod +x broken
+    run -0 --separate-stderr "$reuse_run" -v --watch ./script
+    [[ $stderr == *': watched, asked for: '* ]]
+    run -127 "$reuse_run" ./broken
 }
 
 @test "a Go program without a build id, and one that is stripped, is known as Go" {
@@ -384,6 +399,12 @@ go_net_tests() {
     ends_with 131 "$pid"
 }
 
+@test "threads bind while one of them execs" {
+    # It takes over the number of the first thread, which may be in a bind.
+    run -0 timeout 60 "$reuse_run" "$static/bind-during" execs 1000
+    [[ $output == done ]]
+}
+
 # --- as if it were run directly
 
 @test "the exit status is the program's, and so is a death by signal" {
@@ -466,6 +487,12 @@ PYTHON
     kill -TERM "$(supervisor_of "$pid")"
     eventually said told TERM
     kill -KILL "$pid"
+}
+
+@test "a signal from the program to its parent does not come back to it" {
+    # shellcheck disable=SC2016
+    run -0 timeout 10 "$reuse_run" --watch bash -c 'trap "echo came back" USR1; kill -USR1 $PPID; sleep 0.5; echo ready'
+    [[ $output == ready ]]
 }
 
 @test "ignored and blocked signals are inherited as they were" {
@@ -576,6 +603,23 @@ PYTHON
     eventually none_left
 }
 
+@test "a supervisor that is killed while it answers leaves no bind waiting" {
+    for round in 1 2 3 4 5 6 7 8 9 10; do
+        start "threads$round" "$reuse_run" "$static/bind-during" threads 4
+        sleep 0.2
+        kill -KILL "$(supervisor_of "$pid")"
+        ends_with 0 "$pid"
+        said "threads$round" '0 stuck'
+    done
+}
+
+@test "a daemon that is orphaned at once is not lost to a supervisor that is slow to start" {
+    run -0 strace --quiet=all --follow-forks --output=trace --trace=prctl \
+        --inject=prctl:delay_enter=400000 \
+        "$reuse_run" --watch sh -c "(sleep 1.5; $static/bind-to tcp 8000 >said) & sleep 0.1" 3>&-
+    eventually said_in said '8000 bound, SO_REUSEPORT 1'
+}
+
 @test "killed with the supervisor, reuse-run leaves a program whose binds fail, and do not hang" {
     mkfifo go
     start shell "$reuse_run" --watch sh -c "echo ready; read line <go; $static/bind-to tcp 8000"
@@ -634,7 +678,7 @@ PYTHON
 
 @test "set-user-id, set-group-id and file-capability programs are refused" {
     chmod 711 "$BATS_TEST_TMPDIR"
-    for mark in u+s g+s capability; do
+    for mark in u+s g+s 4711 capability; do
         cp "$static/bind-to" privileged
         cp "$reuse_run" "$shim" .
         if [[ $mark == capability ]]; then
@@ -671,6 +715,16 @@ PYTHON
         "$programs/deny" $denied "$reuse_run" "$dynamic/bind-to" tcp 8000
     done
     none_left
+}
+
+@test "outside its process namespace nothing can be watched, and that is said" {
+    run -125 --separate-stderr unshare --pid "$reuse_run" "$static/bind-to" tcp 8000
+    [[ $stderr == *"use unshare --fork" && $output == '' ]]
+}
+
+@test "a FIFO is no program" {
+    mkfifo --mode=755 fifo
+    run -126 timeout 10 "$reuse_run" ./fifo
 }
 
 @test "a shim at a path that LD_PRELOAD cannot name is refused, or watching is asked for" {
