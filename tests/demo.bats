@@ -63,7 +63,7 @@ none_runs() {
 @test "the demo says why a server does not start" {
     run "$demo" "$programs/http-server" 192.0.2.1:8000
     [[ $status -eq 1 ]]
-    [[ $output == *"http-server 192.0.2.1:8000: does not listen: bind: Cannot assign requested address" ]]
+    [[ $output == *"http-server 192.0.2.1:8000: does not listen, or left the foreground: bind: Cannot assign requested address" ]]
 }
 
 @test "the demo says that a server shares its port already" {
@@ -82,6 +82,35 @@ none_runs() {
     [[ $status -eq 1 ]]
     [[ $(count '^pid [0-9]+ answered [0-9]+$') -eq 2 ]]
     [[ $output == *"demo: not all of the 3 copies answered" ]]
+}
+
+@test "the demo ends a server that ignores SIGTERM" {
+    run timeout 100 "$demo" bash -c "trap '' TERM; exec $programs/http-server"
+    [[ $status -eq 0 ]]
+    none_runs http-server
+}
+
+@test "the demo runs with a server that answers and closes at once" {
+    server "exec python3 -c '
+import socket
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind((\"127.0.0.1\", 8000))
+s.listen()
+while True:
+    c, _ = s.accept()
+    c.recv(4096)
+    c.sendall(b\"HTTP/1.0 200 OK\\r\\n\\r\\nyes\")
+    c.close()'"
+    for _ in 1 2 3; do
+        run "$demo" "$server"
+        [[ $status -eq 0 && $(count '^pid [0-9]+: HTTP/1.0 200 OK$') -eq 20 ]]
+    done
+}
+
+@test "the demo does not depend on what is set for libreuse already" {
+    LIBREUSE_PORTS=443 LIBREUSE_LOG=1 LD_PRELOAD=$shim run "$demo"
+    [[ $status -eq 0 && $output == *"Address already in use"* ]]
 }
 
 @test "an interrupted demo leaves no copy behind" {
