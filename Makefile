@@ -121,10 +121,12 @@ lint:
 	done
 
 # What ld.so(8) puts for $LIB in the programs that $(CC) $(1) links: lib64, lib/x86_64-linux-gnu...
+# Before glibc 2.33 the loader does not tell; then it is the compiler's folder, lib64 or lib32.
 loader_lib = $(or $(shell mkdir -p build; echo 'int main(void) { return 0; }' | \
     $(CC) $(1) -x c -o build/loader-probe - && \
-    "$$(readelf -l build/loader-probe | sed -n 's/.*interpreter: \(.*\)]/\1/p')" --list-diagnostics | \
-    sed -n 's/^dl_dst_lib="\(.*\)"/\1/p'),lib)
+    "$$(readelf -l build/loader-probe | sed -n 's/.*interpreter: \(.*\)]/\1/p')" --list-diagnostics \
+    2>/dev/null | sed -n 's/^dl_dst_lib="\(.*\)"/\1/p'), \
+    $(notdir $(shell $(CC) $(1) -print-multi-os-directory)),lib)
 # Asked when needed, once.
 LIB = $(eval LIB := $(call loader_lib))$(LIB)
 LIB32 = $(eval LIB32 := $(call loader_lib,-m32))$(LIB32)
@@ -132,6 +134,8 @@ LIB32 = $(eval LIB32 := $(call loader_lib,-m32))$(LIB32)
 # The shim goes where the loader's $LIB finds it, so that LD_PRELOAD=libreuse.so is enough.  A
 # folder that the loader does not search yet is made known to it, when installing for real.
 install: all
+	@[ "$(libdir)" != "$(lib32dir)" ] || [ -z "$(CAN_M32)" ] || \
+	    { echo "libdir and lib32dir are the same, $(libdir); set them" >&2; exit 1; }
 	$(INSTALL) -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir) $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(mandir)/man8
 	$(INSTALL) -m 644 build/libreuse.so $(DESTDIR)$(libdir)/libreuse.so
 ifdef CAN_M32
@@ -142,23 +146,28 @@ endif
 	$(INSTALL) -m 644 $(filter %.1,$(MANUALS)) $(DESTDIR)$(mandir)/man1
 	$(INSTALL) -m 644 $(filter %.8,$(MANUALS)) $(DESTDIR)$(mandir)/man8
 ifndef DESTDIR
-	for folder in $(INSTALLED_LIBDIRS); do \
-	    ldconfig -v -N 2>/dev/null | grep -q "^$$folder:" || echo "$$folder"; \
-	done >build/ld.so.conf
-	if [ -s build/ld.so.conf ]; then $(INSTALL) -m 644 build/ld.so.conf $(LOADER_CONF); fi
-	ldconfig
+	@if [ -w $(LOADER_CONF_DIR) ]; then $(tell_loader); else \
+	    echo "The loader is not told of $(INSTALLED_LIBDIRS); name libreuse.so by its whole path"; fi
 endif
 
 INSTALLED_LIBDIRS = $(libdir) $(if $(CAN_M32),$(lib32dir))
-LOADER_CONF = $(sysconfdir)/ld.so.conf.d/libreuse.conf
+LOADER_CONF_DIR = $(sysconfdir)/ld.so.conf.d
+
+# Names the folders that the loader does not search yet.
+define tell_loader
+    for folder in $(INSTALLED_LIBDIRS); do \
+        ldconfig -v -N 2>/dev/null | grep -q "^$$folder:" || echo "$$folder"; \
+    done >build/ld.so.conf; \
+    [ ! -s build/ld.so.conf ] || $(INSTALL) -m 644 build/ld.so.conf $(LOADER_CONF_DIR)/libreuse.conf; \
+    ldconfig
+endef
 
 uninstall:
 	rm -f $(INSTALLED_LIBDIRS:%=$(DESTDIR)%/libreuse.so)
 	rm -f $(addprefix $(DESTDIR)$(bindir)/,$(notdir $(PROGRAMS) $(SCRIPTS)))
 	rm -f $(foreach page,$(notdir $(MANUALS)),$(DESTDIR)$(mandir)/man$(lastword $(subst ., ,$(page)))/$(page))
 ifndef DESTDIR
-	rm -f $(LOADER_CONF)
-	ldconfig
+	@if [ -w $(LOADER_CONF_DIR) ]; then rm -f $(LOADER_CONF_DIR)/libreuse.conf; ldconfig; fi
 endif
 
 clean:

@@ -23,6 +23,17 @@ common_teardown() {
     done
 }
 
+# needs_root: skips a test that takes the real root, who can be any user and write anywhere.
+needs_root() {
+    [[ $EUID -eq 0 && $(awk '{ print $3 }' /proc/self/uid_map) == 4294967295 ]] ||
+        skip "needs root"
+}
+
+# needs_m32: skips a test of 32-bit programs where the compiler makes none.
+needs_m32() {
+    [[ -e $build/lib32/libreuse.so ]] || skip "the compiler makes no 32-bit programs"
+}
+
 # start NAME COMMAND...: runs COMMAND in the background, its output in NAME.log, its pid in $pid.
 start() {
     local name=$1

@@ -35,6 +35,23 @@ END
     [[ $(find tree -type f) == "" ]]
 }
 
+@test "where the loader does not tell its folder, the compiler's are used, and are two" {
+    make_quietly install DESTDIR="$PWD/tree" PREFIX=/usr LIB=lib LIB32=lib32
+    [[ $(readelf --file-header tree/usr/lib/libreuse.so) == *ELF64* ]]
+    [[ $(readelf --file-header tree/usr/lib32/libreuse.so) == *ELF32* ]]
+    run make_quietly install DESTDIR="$PWD/tree" PREFIX=/usr LIB=lib LIB32=lib
+    [[ $status -ne 0 && $output == *"libdir and lib32dir are the same, /usr/lib; set them"* ]]
+}
+
+@test "who may not tell the loader installs all the same, and is told to name the path" {
+    run make_quietly install PREFIX="$PWD/home" sysconfdir=/nonexistent
+    [[ $status -eq 0 && $output == *"name libreuse.so by its whole path" ]]
+    LD_PRELOAD=$(echo home/lib/*/libreuse.so) run "$programs/bind-to" tcp 8000
+    [[ $output == "8000 bound, SO_REUSEPORT 1" ]]
+    make_quietly uninstall PREFIX="$PWD/home" sysconfdir=/nonexistent
+    [[ $(find home -type f) == "" ]]
+}
+
 @test "make install honours bindir, libdir and mandir" {
     make_quietly install DESTDIR="$PWD/tree" bindir=/b libdir=/l lib32dir=/l32 mandir=/m
     [[ -x tree/b/reuse-spread && -e tree/l/libreuse.so && -e tree/l32/libreuse.so ]]
@@ -42,6 +59,7 @@ END
 }
 
 @test "after an install, LD_PRELOAD=libreuse.so is enough, for 32-bit programs too" {
+    needs_root
     # In a mount namespace, over copies of the folders that change.
     # shellcheck disable=SC2016
     unshare --mount bash -euxc '
@@ -68,12 +86,13 @@ END
 }
 
 @test "CC, CFLAGS and LDFLAGS are the user's" {
+    local -A names=([gcc]='GCC: (' [clang]='clang version')
     for cc in gcc clang; do
         command -v "$cc" || continue
         cp -r "$root/Makefile" "$root/shim" .
         make --silent --always-make CC="$cc" CFLAGS='-O0 -Werror' LDFLAGS=-Wl,--build-id=0xdeadbeef build/libreuse.so
         [[ $(readelf --notes build/libreuse.so) == *"Build ID: deadbeef"* ]]
-        [[ $(readelf --string-dump=.comment build/libreuse.so) == *"$cc"* || $cc == gcc ]]
+        [[ $(readelf --string-dump=.comment build/libreuse.so) == *"${names[$cc]}"* ]]
         LD_PRELOAD=$PWD/build/libreuse.so run "$programs/bind-to" tcp 8000
         [[ $output == "8000 bound, SO_REUSEPORT 1" ]]
     done

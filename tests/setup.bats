@@ -7,6 +7,7 @@ load common
 
 setup() {
     common_setup
+    needs_root
     # Every command of this machine but the package managers, socat, and sudo.
     mkdir commands
     for folder in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin; do
@@ -17,7 +18,7 @@ setup() {
 }
 
 teardown() {
-    PATH=$real_path
+    PATH=${real_path-$PATH}
     common_teardown
 }
 
