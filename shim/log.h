@@ -2,9 +2,9 @@
  * log.h - what libreuse says on stderr: the lines that LIBREUSE_LOG asks for, and the one about a
  * malformed LIBREUSE_PORTS.  Shared by everything that flags sockets.
  *
- * A line is one write(2).  It is dropped rather than written where it could do harm: to a closed
- * or broken stderr, to one that would make the program wait, and to a network connection (a
- * daemon that closed its stderr may have got a socket with that number).
+ * A line is one write(2).  It is dropped rather than written to a stderr that is closed, or was at
+ * the start; to a broken one, or one that would make the program wait; and to a network connection:
+ * a daemon that closed its stderr may have got a socket with that number.
  *
  * Nothing here allocates, locks, uses stdio or changes errno: it may run in a signal handler.
  */

@@ -183,7 +183,6 @@ END
 }
 
 @test "a socket that took the number of a closed stderr gets no log line" {
-    # The program binds a second time with its first socket, connected, as descriptor 2.
     LIBREUSE_LOG=1 run python3 -c '
 import os, socket
 a = socket.socket()
@@ -198,6 +197,16 @@ try:
 except BlockingIOError:
     print("got nothing")'
     [[ ${lines[-1]} == "got nothing" ]]
+}
+
+@test "a file that took the number of a stderr closed from the start gets no log line" {
+    local python
+    python=$(python3 -c 'import sys; print(sys.executable)') # no script before it, as of pyenv
+    LIBREUSE_LOG=1 "$python" -c '
+import os, socket
+os.dup2(os.open("file", os.O_CREAT | os.O_RDWR), 2)
+socket.socket().bind(("127.0.0.1", 8000))' 2>&-
+    [[ -e file && ! -s file ]]
 }
 
 @test "a broken or full stderr neither kills nor stops the program" {

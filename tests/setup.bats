@@ -13,7 +13,7 @@ setup() {
     for folder in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin; do
         find "$folder" -maxdepth 1 -not -type d -exec ln --symbolic --force --target-directory=commands {} +
     done
-    rm --force commands/{apt-get,dnf,pacman,apk,socat,sudo}
+    rm --force commands/{apt-get,dnf,pacman,socat,sudo}
     real_path=$PATH
 }
 
@@ -50,8 +50,8 @@ manager() {
     [[ $status -eq 0 && $output == "setup: everything needed is there" && ! -e apt-get.log ]]
 }
 
-@test "setup knows dnf, pacman and apk" {
-    for name in dnf pacman apk; do
+@test "setup knows dnf and pacman" {
+    for name in dnf pacman; do
         manager "$name" "cp $(command -v socat) $PWD/commands"
         setup_with "$PWD/commands"
         rm "commands/$name" commands/socat
@@ -74,7 +74,14 @@ manager() {
 @test "setup names what is missing where it knows no package manager" {
     setup_with "$PWD/commands"
     [[ $status -eq 1 ]]
-    [[ $output == "setup: no package manager that it knows (apt-get dnf pacman apk); install: socat" ]]
+    [[ $output == "setup: no package manager that it knows (apt-get dnf pacman); install: socat" ]]
+}
+
+@test "setup says that it takes root, where there is no sudo" {
+    manager apt-get
+    unshare --user true || skip "needs user namespaces"
+    run unshare --user env PATH="$PWD/commands" "$root/scripts/setup"
+    [[ $status -eq 1 && $output == *"setup: takes root: run it as root, or install sudo" ]]
 }
 
 @test "setup refuses an option that it does not know" {

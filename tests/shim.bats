@@ -47,6 +47,11 @@ public() {
     done
 }
 
+@test "an IPv6 address without a scope id, the shortest there is, is shared" {
+    run "$programs/bind-to" -s tcp6 '[::1]:8000'
+    reports "[::1]:8000 bound, SO_REUSEPORT 1"
+}
+
 @test "an IPv4 address of AF_UNSPEC, which the kernel takes too, is shared" {
     run "$programs/bind-to" -u tcp 8000 127.0.0.1:8001
     reports "8000 bound, SO_REUSEPORT 1" "127.0.0.1:8001 EAFNOSUPPORT, SO_REUSEPORT 0"
@@ -69,8 +74,10 @@ public() {
 }
 
 @test "UDP ports that the kernel picks only when the socket connects stay unique too" {
-    run "$programs/port-zero" -c udp 4000
-    reports "4000 sockets, 4000 ports, 0 joined"
+    for kind in udp udplite; do
+        run "$programs/port-zero" -c "$kind" 4000
+        reports "4000 sockets, 4000 ports, 0 joined"
+    done
 }
 
 @test "a port that the kernel picked cannot be joined without the shim" {
@@ -177,12 +184,18 @@ odd_binds() {
 
 @test "a library's constructor binds before main" {
     LD_PRELOAD=$shim:$programs/libearly-bind.so run "$programs/bind-to" tcp 8000
-    reports "early bind, SO_REUSEPORT 1" "8000 bound, SO_REUSEPORT 1"
+    reports "early bind, errno kept, SO_REUSEPORT 1" "8000 bound, SO_REUSEPORT 1"
+}
+
+@test "a bind before main is logged too" {
+    unset LD_PRELOAD
+    run --separate-stderr env LIBREUSE_LOG=1 LD_PRELOAD="$shim:$programs/libearly-bind.so" true
+    [[ $stderr == "libreuse: pid "*": tcp 127.0.0.1:7000: shared" ]]
 }
 
 @test "a library's constructor before main keeps to LIBREUSE_PORTS" {
     LIBREUSE_PORTS=8000 LD_PRELOAD=$shim:$programs/libearly-bind.so run "$programs/bind-to" tcp 8000
-    reports "early bind, SO_REUSEPORT 0" "8000 bound, SO_REUSEPORT 1"
+    reports "early bind, errno kept, SO_REUSEPORT 0" "8000 bound, SO_REUSEPORT 1"
 }
 
 @test "a program that overwrites its environment keeps its LIBREUSE_PORTS" {

@@ -1,12 +1,13 @@
 /*
- * bind-to [-1ruw] KIND [ADDRESS:]PORT... - binds a socket of KIND (socket-kind.h) to each address
+ * bind-to [-1rsuw] KIND [ADDRESS:]PORT... - binds a socket of KIND (socket-kind.h) to each address
  * in turn, and prints what came of it and the socket's SO_REUSEPORT:
  *
  *     127.0.0.1:8000 bound, SO_REUSEPORT 1
  *     127.0.0.1:8001 EADDRINUSE, SO_REUSEPORT 0
  *
  * -1: one socket for all the addresses.  -r: SO_REUSEPORT is set before, by the program itself.
- * -u: the addresses are of AF_UNSPEC.  -w: waits to be killed, and holds the ports until then.
+ * -s: an IPv6 address is as short as can be.  -u: the addresses are of AF_UNSPEC.  -w: waits to be
+ * killed, and holds the ports until then.
  *
  * ADDRESS is numeric, an IPv6 one in brackets; 0.0.0.0 or [::] where it is left out.  Kinds other
  * than IP take "-" for an address, and get one of their own that they can bind to.
@@ -19,6 +20,7 @@
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/un.h>
@@ -68,10 +70,11 @@ static int new_socket(const struct socket_kind *kind, bool shared) {
 }
 
 int main(int argc, char **argv) {
-    bool one = false, shared = false, unspecified = false, wait_for_kill = false;
-    for (int option; (option = getopt(argc, argv, "1ruw")) != -1;) {
+    bool one = false, shared = false, brief = false, unspecified = false, wait_for_kill = false;
+    for (int option; (option = getopt(argc, argv, "1rsuw")) != -1;) {
         one |= option == '1';
         shared |= option == 'r';
+        brief |= option == 's';
         unspecified |= option == 'u';
         wait_for_kill |= option == 'w';
     }
@@ -86,6 +89,8 @@ int main(int argc, char **argv) {
             fd = new_socket(kind, shared);
         struct sockaddr_storage address;
         socklen_t length = read_address(kind, argv[i], &address);
+        if (brief && kind->domain == AF_INET6)
+            length = offsetof(struct sockaddr_in6, sin6_scope_id);
         if (unspecified)
             address.ss_family = AF_UNSPEC;
         int result = bind(fd, (struct sockaddr *)&address, length);
