@@ -61,6 +61,11 @@ has_lines() {
     [[ -e $2 && $(wc -l <"$2") -eq $1 ]]
 }
 
+# none_sleeps: whether nothing runs sleep 60.
+none_sleeps() {
+    ! pgrep --full --exact 'sleep 60'
+}
+
 # none_left: whether no reuse-run is left, not even as a zombie.
 none_left() {
     ! pgrep 'reuse-run'
@@ -561,7 +566,7 @@ PYTHON
 @test "what the program has closed is closed: a pipe's reader sees its end" {
     start closing bash -c "$reuse_run --watch sh -c 'exec >&- 2>&-; sleep 60' | (cat; echo end)"
     eventually said closing end
-    kill -KILL "$(pgrep --exact sleep)"
+    kill -KILL "$(pgrep --full --exact 'sleep 60')"
 }
 
 @test "no zombie is left, of orphans neither" {
@@ -642,9 +647,9 @@ PYTHON
 @test "--die-with-parent: the program dies when the parent of reuse-run does, either way" {
     for options in --watch --preload; do
         start parent bash -c "$reuse_run --die-with-parent $options sleep 60 & echo \$!; wait"
-        eventually pgrep --exact sleep
+        eventually pgrep --full --exact 'sleep 60'
         kill -KILL "$pid"
-        eventually eval '! pgrep --exact sleep'
+        eventually none_sleeps
         eventually none_left
     done
 }
