@@ -264,7 +264,7 @@ static void log_outcome(const struct share *share, pid_t tid, int bind_error) {
 static void share_call(const struct trap *trap, const struct call *call, struct share *share) {
     int bind_error = 0;
     share_before(share, &trap->ports);
-    if (share->plan == PORTS_IGNORE) {
+    if (share->plan == PORTS_IGNORE || (share->plan == PORTS_LEAVE_OUT && !trap->log)) {
         let_go_on(trap);
         return;
     }

@@ -132,7 +132,8 @@ static void try_lengths(const struct socket_kind *kind) {
 }
 
 static void try_pointers(const struct socket_kind *kind) {
-    static const uintptr_t bad[] = {0, 1, 4095, 0xffff8000u, (uintptr_t)-1, (uintptr_t)-4096};
+    /* Not too far below the top: there the stack of a 32-bit program can be. */
+    static const uintptr_t bad[] = {0, 1, 4095, (uintptr_t)-1, (uintptr_t)-4096};
     struct sockaddr_storage address;
     socklen_t length = good_address(kind, &address);
     for (int i = 0; i < (int)(sizeof bad / sizeof *bad); i++) {
