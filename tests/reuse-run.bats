@@ -234,6 +234,7 @@ CONF
 }
 
 @test "odd binds end as without reuse-run, for a user without privileges" {
+    needs_root
     chmod 711 "$BATS_TEST_TMPDIR"
     cp "$reuse_run" "$static/odd-binds" "$BATS_TEST_TMPDIR"
     "${no_rights[@]}" ./odd-binds >plain
@@ -337,6 +338,7 @@ go_net_tests() {
 }
 
 @test "a program that changes user, confines itself or filters its own calls shares all the same" {
+    needs_root
     for what in user undumpable thread filter interrupted; do
         for kind in tcp udp; do
             [[ $(bind_after "$what" "$kind" 8000) == 'bound, SO_REUSEPORT 1' ]]
@@ -358,6 +360,7 @@ go_net_tests() {
 }
 
 @test "privileged ports: bound with the program's privileges, not with those of reuse-run" {
+    needs_root
     run "$reuse_run" --watch "${no_rights[@]}" "$static/bind-to" tcp 80 8000
     [[ ${lines[0]} == *'80 EACCES, SO_REUSEPORT 0' && ${lines[1]} == *'SO_REUSEPORT 1' ]]
     run "$reuse_run" "$static/bind-to" tcp 80
@@ -664,6 +667,7 @@ PYTHON
 }
 
 @test "an ordinary user needs no privilege" {
+    needs_root
     chmod 711 "$BATS_TEST_TMPDIR"
     cp "$reuse_run" "$shim" "$static/bind-to" "$BATS_TEST_TMPDIR"
     run -0 "${no_rights[@]}" ./reuse-run ./bind-to tcp 8000 0
@@ -671,6 +675,7 @@ PYTHON
 }
 
 @test "no_new_privs is set only for who lacks CAP_SYS_ADMIN" {
+    needs_root
     run -0 "$reuse_run" --watch grep NoNewPrivs /proc/self/status
     [[ $output == *0 ]]
     chmod 711 "$BATS_TEST_TMPDIR"
@@ -682,6 +687,7 @@ PYTHON
 # --- what cannot work says so, and runs nothing
 
 @test "set-user-id, set-group-id and file-capability programs are refused" {
+    needs_root
     chmod 711 "$BATS_TEST_TMPDIR"
     for mark in u+s g+s 4711 capability; do
         cp "$static/bind-to" privileged
