@@ -35,7 +35,8 @@ CAN_M32 := $(shell $(CC) -m32 -shared -nostdlib -include stdlib.h -x c /dev/null
 SHIMS = build/libreuse.so $(if $(CAN_M32),build/lib32/libreuse.so)
 
 # reuse-run knows the system calls of x86-64 alone.
-PROGRAMS = $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),build/reuse-run)
+CAN_RUN := $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),yes)
+PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-group
 
 SCRIPTS = scripts/reuse-spread
 MANUALS = shim/libreuse.so.8 $(PROGRAMS:build/%=shim/%.1) scripts/reuse-spread.1
@@ -53,6 +54,11 @@ RUN_SOURCES = shim/reuse-run.c shim/trap.c shim/program.c shim/share.c shim/log.
 build/reuse-run: $(RUN_SOURCES) $(HEADERS) Makefile build/libdirs
 	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' -DLIBDIR='"$(libdir)"' -DLIB32DIR='"$(lib32dir)"' \
 	    $(RUN_SOURCES) $(LDFLAGS) -o $@
+
+GROUP_SOURCES = shim/reuse-group.c shim/sockets.c shim/holders.c
+
+build/reuse-group: $(GROUP_SOURCES) $(HEADERS) Makefile | build
+	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(GROUP_SOURCES) $(LDFLAGS) -o $@
 
 # Changes when the folders do that reuse-run is to look in.
 build/libdirs: always | build
@@ -107,7 +113,7 @@ demo: all build/tests/http-server
 	@scripts/demo $(SERVER)
 
 TESTS ?= tests
-test: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(PROGRAMS),$(OTHER_PROGRAMS))
+test: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(CAN_RUN),$(OTHER_PROGRAMS))
 	@tests/run $(TESTS)
 
 lint:

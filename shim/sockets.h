@@ -1,0 +1,60 @@
+/*
+ * sockets.h - the listening TCP and bound UDP sockets of this network namespace, as the kernel
+ * tells of them.
+ */
+#ifndef SOCKETS_H
+#define SOCKETS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* A process that has a socket open, and its descriptor for it. */
+struct holder {
+    pid_t pid;
+    int fd;
+};
+
+enum shared { SHARED_UNKNOWN, SHARED_NO, SHARED_YES };
+
+/* One socket. */
+struct socket {
+    uint8_t protocol, family; /* IPPROTO_TCP or IPPROTO_UDP, AF_INET or AF_INET6 */
+    uint16_t port;
+    uint8_t address[16]; /* the first 4 of them for AF_INET */
+    uint32_t device;     /* SO_BINDTODEVICE */
+    bool ipv6_only;
+    size_t order; /* among its protocol's and family's sockets on the port: of joining */
+    uid_t user;
+    uint32_t inode;
+    uint64_t cookie; /* SO_COOKIE */
+
+    /* Connections in the accept queue of a TCP socket; octets of memory for a UDP one. */
+    uint32_t waiting, limit;
+    uint32_t dropped; /* connections or datagrams since the socket is there, for want of room */
+
+    /* By holders_find(). */
+    struct holder *holders; /* by pid, each process once */
+    size_t holder_count;
+    enum shared shared;
+};
+
+struct sockets {
+    struct socket *all;
+    size_t count;
+};
+
+/*
+ * Reads every socket there is by sock_diag(7), no holders yet; those of a group are in order of
+ * joining.  Returns false and errno where that cannot be: ENOENT if the kernel has no inet_diag.
+ * What SOCKETS holds is to be freed by sockets_free().
+ */
+bool sockets_read(struct sockets *sockets);
+
+/* The one of SOCKETS that has COOKIE; NULL if there is none. */
+struct socket *sockets_find(const struct sockets *sockets, uint64_t cookie);
+
+void sockets_free(struct sockets *sockets);
+
+#endif

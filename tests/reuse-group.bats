@@ -1,0 +1,542 @@
+#!/usr/bin/env bats
+# reuse-group: who shares a port, what is wrong there, and steering.
+
+# The variables come from common.bash and bats; each test is a subshell.
+# shellcheck disable=SC2030,SC2031,SC2154
+load common
+
+setup() {
+    common_setup
+    port=$((8100 + BATS_TEST_NUMBER))
+    open=()
+}
+
+teardown() {
+    local one
+    for one in ${open[@]+"${open[@]}"}; do
+        exec {one}>&-
+    done
+    common_teardown
+    [[ -z ${public-} ]] || rm -rf "$public"
+}
+
+# group ARG...: runs reuse-group.
+group() {
+    run "$build/reuse-group" "$@"
+}
+
+# servers N PROGRAM WHERE: starts N shared copies of a server of the tests, one after the other;
+# their pids go into the array pids.
+servers() {
+    local number=0
+    pids=()
+    while ((number < $1)); do
+        number=$((number + 1))
+        start "$2-$number-${3//[^0-9]/_}" with_shim "$programs/$2" "$3"
+        pids+=("$pid")
+        if [[ $2 == udp-server ]]; then
+            eventually holds "$pid" --udp
+        else
+            eventually holds "$pid" --listening --tcp
+        fi
+    done
+}
+
+# holds PID SS-OPTION...: whether the process has a socket.
+holds() {
+    ss --no-header --numeric --all --processes "${@:2}" | grep --quiet "pid=$1,"
+}
+
+# cells COLUMN PORT: the column of --tsv, in one line.
+cells() {
+    "$build/reuse-group" --tsv "$2" | awk -F '\t' -v column="$1" '
+        NR == 1 { for (i = 1; i <= NF; i++) if ($i == column) wanted = i; next }
+        { printf "%s%s", (NR > 2 ? " " : ""), $wanted } END { print "" }'
+}
+
+# cell_of PID COLUMN PORT: the column of --tsv of the member that PID holds first.
+cell_of() {
+    "$build/reuse-group" --tsv "$3" | awk -F '\t' -v column="$2" -v pid="$1" '
+        NR == 1 { for (i = 1; i <= NF; i++) if ($i == column) wanted = i; next }
+        $5 ~ "^" pid "(,|$)" { print $wanted }'
+}
+
+# connect N: opens N connections to the port and leaves them open.
+connect() {
+    local number connection
+    for ((number = 0; number < $1; number++)); do
+        exec {connection}<>"/dev/tcp/127.0.0.1/$port"
+        open+=("$connection")
+    done
+}
+
+# answers N HOST: how many of N connections each pid answered, "PID COUNT" a line, by pid.
+answers() {
+    local number
+    for ((number = 0; number < $1; number++)); do
+        curl --silent --noproxy '*' --max-time 5 "http://$2:$port/"
+    done | awk '{ count[$NF]++ } END { for (pid in count) print pid, count[pid] }' | sort -n
+}
+
+# datagrams N: sends a datagram from each of N sockets twice, and prints which copy answered the
+# first, and which the second.
+datagrams() {
+    local number socket both
+    for ((number = 0; number < $1; number++)); do
+        exec {socket}<>"/dev/udp/127.0.0.1/$port"
+        both=()
+        for _ in 1 2; do
+            echo who >&"$socket"
+            both+=("$(timeout 5 head -n 1 <&"$socket")")
+        done
+        exec {socket}>&-
+        echo "${both[@]#pid }"
+    done
+}
+
+# says TEXT...: whether the last run printed each of the texts.
+says() {
+    local one
+    for one; do
+        [[ $output == *"$one"* ]] && continue
+        printf 'status %s, nowhere "%s" in:\n%s\n' "$status" "$one" "$output" >&2
+        return 1
+    done
+}
+
+# keeps_quiet_of TEXT...: whether it printed none of them.
+keeps_quiet_of() {
+    local one
+    for one; do
+        [[ $output != *"$one"* ]] && continue
+        printf '"%s" in:\n%s\n' "$one" "$output" >&2
+        return 1
+    done
+}
+
+# is EXPECTED ACTUAL
+is() {
+    [[ $1 == "$2" ]] && return
+    printf 'expected "%s", got "%s"\n' "$1" "$2" >&2
+    return 1
+}
+
+# as_nobody COMMAND...: runs COMMAND as an ordinary user.  For start, in this process's place.
+as_nobody() {
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
+}
+
+needs_root() {
+    setpriv --reuid 65534 --regid 65534 --clear-groups true ||
+        skip "needs root, to run programs as other users"
+}
+
+# The programs, for an ordinary user who may not see the checkout.
+publish() {
+    needs_root
+    public=$(mktemp -d)
+    chmod 755 "$public"
+    install -m 755 "$build/reuse-group" "$build/libreuse.so" "$programs/http-server" "$public"
+}
+
+# --- the table ---
+
+@test "every member of a port is shown with its process, user, sharing, queue and command" {
+    servers 2 http-server "$port"
+    group "$port"
+    [[ $status -eq 0 ]]
+    says "tcp    127.0.0.1  $port   0  " \
+        "  root  yes           0    128  $programs/http-server $port"
+    [[ $(grep -c "$programs/http-server $port" <<<"$output") -eq 2 ]]
+    says "${pids[0]}  root" "${pids[1]}  root"
+}
+
+@test "a line below each group says how many members it has and who can join" {
+    servers 3 http-server "$port"
+    group "$port"
+    is "  3 members; copies of user 'root' can join" "${lines[-1]}"
+}
+
+@test "members are numbered in order of joining" {
+    servers 4 http-server "$port"
+    is "${pids[*]}" "$(cells PID "$port")"
+    is "0 1 2 3" "$(cells NO "$port")"
+    servers 4 http-server "[::1]:$port"
+    is "${pids[*]}" "$(cells PID "$port" | cut -d ' ' -f 5-)"
+    servers 4 udp-server "$port"
+    is "${pids[*]}" "$(cells PID "$port/udp")"
+    servers 4 udp-server "[::1]:$port"
+    is "${pids[*]}" "$(cells PID "$port/udp" | cut -d ' ' -f 5-)"
+}
+
+@test "without a port, the shared ports are shown and no others" {
+    servers 1 http-server "$port"
+    start alone "$programs/http-server" $((port + 1000))
+    eventually listening 1 $((port + 1000))
+    group
+    [[ $status -eq 0 ]]
+    says "$port"
+    keeps_quiet_of "$((port + 1000))"
+}
+
+@test "without a shared port there is nothing to show, exit 1" {
+    start alone "$programs/http-server" "$port"
+    eventually listening 1 "$port"
+    group
+    [[ $status -eq 1 ]]
+    is "reuse-group: no port is shared" "$output"
+}
+
+@test "nothing on one of the ports is exit 1, the others are shown" {
+    servers 1 http-server "$port"
+    group 9 "$port" 11/udp
+    [[ $status -eq 1 ]]
+    says "nothing is on port 9" "nothing is on port 11/udp" "http-server $port"
+    group 9
+    [[ $status -eq 1 ]]
+    is "reuse-group: nothing is on port 9" "$output"
+}
+
+@test "the protocol after a port selects" {
+    servers 1 http-server "$port"
+    servers 1 udp-server "$port"
+    is "tcp udp" "$(cells PROTO "$port")"
+    is tcp "$(cells PROTO "$port/tcp")"
+    is udp "$(cells PROTO "$port/udp")"
+}
+
+@test "a malformed port or option is exit 2 and named" {
+    for bad in 0 65536 99999999999 http 80x -1 80/ 80/sctp 80/TCP /tcp '' ' 80' 80,81; do
+        group -- "$bad"
+        [[ $status -eq 2 ]]
+        says "reuse-group: '$bad': "
+    done
+    group --colour
+    [[ $status -eq 2 ]]
+    says "Try 'reuse-group --help'"
+}
+
+@test "IPv4, IPv6 and their addresses are groups of their own" {
+    servers 2 http-server "0.0.0.0:$port"
+    servers 2 http-server "127.0.0.1:$port"
+    servers 2 http-server "[::]:$port"
+    group "$port"
+    [[ $(grep -c '^  2 members' <<<"$output") -eq 3 ]]
+    is "0 1 0 1 0 1" "$(cells NO "$port")"
+    is "0.0.0.0 0.0.0.0 127.0.0.1 127.0.0.1 :: ::" "$(cells ADDRESS "$port")"
+}
+
+@test "an IPv6 group that gets IPv4 too says so, one for IPv6 only does not" {
+    servers 1 http-server "[::]:$port"
+    group "$port"
+    says "of IPv4 as well"
+    kill "${pids[0]}"
+    eventually listening 0 "$port"
+    start only with_shim "$programs/hold" -o "[::]:$port"
+    eventually listening 1 "$port"
+    group "$port"
+    keeps_quiet_of "IPv4"
+}
+
+@test "UDP sockets show the memory that waiting datagrams take, and its limit" {
+    start silent "$programs/bind-to" -rw udp "127.0.0.1:$port"
+    eventually bound 1 "$port"
+    is 0 "$(cells WAITING "$port")"
+    echo x >"/dev/udp/127.0.0.1/$port"
+    (($(cells WAITING "$port") >= 700))
+    is "$(</proc/sys/net/core/rmem_default)" "$(cells LIMIT "$port")"
+    group "$port"
+    says "B  $(</proc/sys/net/core/rmem_default)B"
+}
+
+@test "tab-separated values have a title, a line a member and nothing else" {
+    servers 2 http-server "$port"
+    group --tsv "$port"
+    [[ ${#lines[@]} -eq 3 ]]
+    is "PROTO ADDRESS PORT NO PID USER SHARED WAITING LIMIT COMMAND PROBLEMS" "${lines[0]//$'\t'/ }"
+    is "tcp|127.0.0.1|$port|0|${pids[0]}|root|yes|0|128|$programs/http-server $port|-" \
+        "${lines[1]//$'\t'/|}"
+}
+
+@test "a tab or newline in a command line breaks no line" {
+    local script=$'import socket,time\ns=socket.create_server(("127.0.0.1",PORT))\ntime.sleep(30)\t'
+    script=${script/PORT/$port}
+    start odd python3 -c "$script"
+    eventually listening 1 "$port"
+    group --tsv "$port"
+    [[ ${#lines[@]} -eq 2 ]]
+    says "import socket,time?s="
+    is 11 "$(awk -F '\t' 'END { print NF }' <<<"$output")"
+}
+
+# --- what is wrong ---
+
+@test "a member that is not shared is told: nobody can join" {
+    start alone "$programs/http-server" "$port"
+    eventually listening 1 "$port"
+    group "$port"
+    [[ $status -eq 0 ]]
+    says "  no  " "1 member; not shared: pid $pid (nobody can join: "
+    keeps_quiet_of "can join: copies" "user 'root' can join"
+    is "not-shared" "$(cells PROBLEMS "$port")"
+    is "-" "$(cells NO "$port")"
+}
+
+@test "the user whose copies can join is named" {
+    publish
+    LD_PRELOAD=$public/libreuse.so start other as_nobody "$public/http-server" "$port"
+    eventually listening 1 "$port"
+    group "$port"
+    says "nobody  yes" "copies of user 'nobody' can join"
+}
+
+@test "another user's member is in no group with the others" {
+    needs_root
+    servers 1 http-server "$port"
+    start other with_shim "$programs/hold" -u 65534 "$port"
+    eventually listening 2 "$port"
+    group "$port"
+    says "2 members; of another user: pid $pid (in no group with those of 'root')"
+    is "other-user" "$(cell_of "$pid" PROBLEMS "$port")"
+    is "0 -" "$(cells NO "$port")"
+}
+
+@test "what the caller may not see is shown as -, with a note" {
+    publish
+    servers 2 http-server "$port"
+    run setpriv --reuid 65534 --regid 65534 --clear-groups "$public/reuse-group" "$port"
+    [[ $status -eq 0 ]]
+    [[ $(grep -c ' 0  *-  root  - .* 128  -$\| 1  *-  root  - .* 128  -$' <<<"$output") -eq 2 ]]
+    says "2 members" "-: not for this caller to see; root, "
+}
+
+@test "an ordinary user sees its own, without a note" {
+    publish
+    LD_PRELOAD=$public/libreuse.so start own as_nobody "$public/http-server" "$port"
+    eventually listening 1 "$port"
+    run setpriv --reuid 65534 --regid 65534 --clear-groups "$public/reuse-group" "$port"
+    [[ $status -eq 0 ]]
+    says "$pid  nobody  yes" "$public/http-server"
+    keeps_quiet_of "not for this caller"
+}
+
+@test "a socket that several processes hold is one member, and told" {
+    start several with_shim "$programs/hold" -n 3 "$port"
+    eventually listening 1 "$port"
+    eventually several_hold
+    group "$port"
+    says "1 member; copies" "one socket in several processes: pid $pid (" "$pid+2"
+    is "several-holders" "$(cells PROBLEMS "$port")"
+    [[ $(cells PID "$port") == "$pid",*,* ]]
+    pkill --parent "$pid"
+}
+
+several_hold() {
+    [[ $(cells PID "$port") == *,*,* ]]
+}
+
+@test "a full accept queue is told" {
+    start full with_shim "$programs/hold" -b 2 "$port"
+    eventually listening 1 "$port"
+    connect 2
+    is "-" "$(cells PROBLEMS "$port")"
+    connect 1
+    is "3" "$(cells WAITING "$port")"
+    group "$port"
+    says "queue full: pid $pid ("
+    is "full" "$(cells PROBLEMS "$port")"
+}
+
+@test "a full UDP socket is told" {
+    start silent "$programs/bind-to" -rw udp "127.0.0.1:$port"
+    eventually bound 1 "$port"
+    is "-" "$(cells PROBLEMS "$port")"
+    local socket number
+    exec {socket}<>"/dev/udp/127.0.0.1/$port"
+    for ((number = 0; number < 400; number++)); do
+        echo x >&"$socket"
+    done
+    exec {socket}>&-
+    group "$port"
+    says "queue full: pid $pid (it loses datagrams)"
+}
+
+@test "a stopped copy among live ones under load is told, and no other" {
+    servers 3 http-server "$port"
+    kill -STOP "${pids[1]}"
+    start load bash -c "for ((i = 0; i < 8; i++)); do
+        for ((j = 0; j < 40; j++)); do curl -s --noproxy '*' -m 1 127.0.0.1:$port; done &
+    done; wait"
+    local load=$pid
+    eventually stands "${pids[1]}"
+    group "$port"
+    says "stopped: pid ${pids[1]} (" "not moving: pid ${pids[1]} ("
+    is "- not-moving,stopped -" "$(cells PROBLEMS "$port")"
+    kill "$load"
+    kill -CONT "${pids[1]}"
+    eventually moves "${pids[1]}"
+}
+
+# stands PID, moves PID: whether connections wait for it.
+stands() {
+    [[ $(cell_of "$1" WAITING "$port") -gt 0 ]]
+}
+
+moves() {
+    [[ $(cell_of "$1" PROBLEMS "$port") == - ]]
+}
+
+@test "a copy that hangs without being stopped is told" {
+    servers 1 http-server "$port"
+    start hung with_shim "$programs/hold" "$port"
+    eventually listening 2 "$port"
+    local hung=$pid number
+    for ((number = 0; number < 20; number++)); do
+        start client curl --silent --noproxy '*' --max-time 5 "http://127.0.0.1:$port/"
+    done
+    eventually stands "$hung"
+    group "$port"
+    says "not moving: pid $hung (nothing taken in 0.5 s"
+    keeps_quiet_of "stopped"
+}
+
+@test "a group of which no member moves blames none of them" {
+    start hung1 with_shim "$programs/hold" "$port"
+    start hung2 with_shim "$programs/hold" "$port"
+    eventually listening 2 "$port"
+    connect 20
+    is "- -" "$(cells PROBLEMS "$port")"
+}
+
+# --- options and output ---
+
+@test "help and version go to standard output" {
+    group --help
+    [[ $status -eq 0 && $output == "Usage: reuse-group "* ]]
+    group --version
+    [[ $status -eq 0 && $output == "reuse-group (libreuse) "* ]]
+}
+
+@test "the manual page is clean and names every option" {
+    command -v man || skip 'man is not installed'
+    run man --warnings -l "$root/shim/reuse-group.1"
+    [[ $status -eq 0 ]]
+    keeps_quiet_of "warning"
+    for option in --tsv --steer --unsteer --help --version; do
+        says "$option"
+    done
+}
+
+@test "a result that cannot be written is exit 2" {
+    servers 1 http-server "$port"
+    run bash -c "'$build/reuse-group' $port >&-"
+    [[ $status -eq 2 ]]
+    says "reuse-group: cannot write: "
+    run bash -c "'$build/reuse-group' --help >/dev/full"
+    [[ $status -eq 2 ]]
+}
+
+# --- steering ---
+
+@test "steered, all new connections go to the range, and unsteered to all again" {
+    servers 4 http-server "$port"
+    group --steer 2-3 "$port"
+    [[ $status -eq 0 && -z $output ]]
+    is "${pids[2]} ${pids[3]}" "$(answers 60 127.0.0.1 | cut -d ' ' -f 1 | paste -sd ' ')"
+    group --steer=1 "$port/tcp"
+    is "${pids[1]} 40" "$(answers 40 127.0.0.1)"
+    group --unsteer "$port"
+    [[ $status -eq 0 ]]
+    is 4 "$(answers 100 127.0.0.1 | wc -l)"
+}
+
+@test "steered to a range, its members get about the same" {
+    servers 3 http-server "$port"
+    group --steer 0-1 "$port"
+    # Chance leaves this range in one of 10,000 runs or fewer.
+    answers 200 127.0.0.1 | awk '$2 < 70 || $2 > 130 { print; bad = 1 } END { exit bad || NR != 2 }'
+}
+
+@test "an IPv6 group is steered, and the IPv4 connections that it gets" {
+    servers 3 http-server "[::]:$port"
+    group --steer 1-2 "$port"
+    is "${pids[1]} ${pids[2]}" "$(answers 40 '[::1]' | cut -d ' ' -f 1 | paste -sd ' ')"
+    is "${pids[1]} ${pids[2]}" "$(answers 40 127.0.0.1 | cut -d ' ' -f 1 | paste -sd ' ')"
+}
+
+@test "every group on the port is steered" {
+    servers 2 http-server "127.0.0.1:$port"
+    local first=${pids[1]}
+    servers 2 http-server "[::1]:$port"
+    group --steer 1 "$port"
+    is "$first 20" "$(answers 20 127.0.0.1)"
+    is "${pids[1]} 20" "$(answers 20 '[::1]')"
+}
+
+@test "steered, a UDP flow keeps its copy, and flows go to the range alone" {
+    servers 4 udp-server "$port"
+    group --steer 1-2 "$port/udp"
+    [[ $status -eq 0 ]]
+    datagrams 60 >flows
+    is 60 "$(awk '$1 == $2' flows | wc -l)"
+    is "${pids[1]} ${pids[2]}" "$(cut -d ' ' -f 1 flows | sort -nu | paste -sd ' ')"
+    group --unsteer "$port/udp"
+    is 4 "$(datagrams 100 | cut -d ' ' -f 1 | sort -u | wc -l)"
+}
+
+@test "when a member leaves, the last has its number; who joins then comes last" {
+    servers 3 http-server "$port"
+    local old=("${pids[@]}")
+    kill "${old[0]}"
+    eventually listening 2 "$port"
+    group --steer 0 "$port"
+    is "${old[2]} 20" "$(answers 20 127.0.0.1)"
+    servers 1 http-server "$port"
+    group --steer 2 "$port"
+    is "${pids[0]} 20" "$(answers 20 127.0.0.1)"
+}
+
+@test "a range that the group does not have is refused, and nothing is steered" {
+    servers 3 http-server "127.0.0.1:$port"
+    servers 2 http-server "[::1]:$port"
+    group --steer 2 "$port"
+    [[ $status -eq 2 ]]
+    says "cannot steer tcp ::1 port $port to member 2: its members are 0 to 1"
+    is 3 "$(answers 60 127.0.0.1 | wc -l)"
+}
+
+@test "a malformed range, a missing port, an empty port and an unshared one are refused" {
+    for bad in x 3-2 1- -1 65536 1-2-3 ''; do
+        group --steer="$bad" "$port"
+        [[ $status -eq 2 ]]
+        says "--steer: '$bad': "
+    done
+    group --steer 0
+    [[ $status -eq 2 ]]
+    group --unsteer
+    [[ $status -eq 2 ]]
+    group --steer 0 "$port"
+    [[ $status -eq 1 ]]
+    says "nothing is on port $port"
+    start alone "$programs/http-server" "$port"
+    eventually listening 1 "$port"
+    group --steer 0 "$port"
+    [[ $status -eq 2 ]]
+    says "it is not shared"
+}
+
+@test "an ordinary user steers its own group, and nobody else's" {
+    publish
+    LD_PRELOAD=$public/libreuse.so start own1 as_nobody "$public/http-server" "$port"
+    local first=$pid
+    eventually holds "$first" --listening --tcp
+    LD_PRELOAD=$public/libreuse.so start own2 as_nobody "$public/http-server" "$port"
+    eventually listening 2 "$port"
+    run setpriv --reuid 65534 --regid 65534 --clear-groups "$public/reuse-group" --steer 0 "$port"
+    [[ $status -eq 0 ]]
+    is "$first 20" "$(answers 20 127.0.0.1)"
+    run setpriv --reuid 65533 --regid 65533 --clear-groups "$public/reuse-group" --steer 1 "$port"
+    [[ $status -eq 2 ]]
+    says "be its user, or root"
+    is "$first 20" "$(answers 20 127.0.0.1)"
+}
