@@ -36,6 +36,11 @@
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
+
 /* pidfd_open(2), since Linux 6.9: the thread itself, that may have descriptors of its own. */
 enum { PIDFD_OF_THREAD = O_EXCL };
 
@@ -115,6 +120,8 @@ bool trap_open(struct trap *trap, int listener) {
         return false;
     trap->listener = listener;
     trap->killable = can_wait_killable();
+    /* Since Linux 6.6, for speed: program and supervisor take turns on one processor. */
+    ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
     trap->response = calloc(1, trap->sizes.seccomp_notif_resp);
     return trap->response;
 }

@@ -384,17 +384,36 @@ go_net_tests() {
     grep --quiet 'bind(.*) = 0' trace
 }
 
-@test "a watched bind takes less than 100 microseconds, other system calls what they took" {
-    for _ in 1 2 3; do # the machine may be busy
-        read -r _ _ _ _ _ _ _ _ plain_ppid _ plain_send < <("$static/call-cost" | tr -d ,)
-        read -r _ bind _ _ _ _ zero _ ppid _ send < <("$reuse_run" "$static/call-cost" | tr -d ,)
-        echo "bind $bind $zero, getppid $plain_ppid $ppid, sendto $plain_send $send"
-        if ((bind < 100000 && zero < 100000 && ppid * 2 < plain_ppid * 3 &&
-            send * 4 < plain_send * 5)); then
-            return 0
-        fi
+# least_cost COMMAND...: what call-cost says when run by COMMAND, the least of the rounds so far;
+# sets $bind, $zero, $ppid and $send, which begin empty.
+least_cost() {
+    local now=()
+    read -ra now < <("$@" "$static/call-cost" | tr --complement --delete '0-9 \n')
+    # bind NUMBER, bind to port 0 NUMBER, getppid NUMBER, sendto NUMBER: without words, 0 is left
+    bind=$(least "$bind" "${now[0]}")
+    zero=$(least "$zero" "${now[2]}")
+    ppid=$(least "$ppid" "${now[3]}")
+    send=$(least "$send" "${now[4]}")
+}
+
+# least A B: the smaller number; B if A is empty.
+least() {
+    [[ -n $1 && $1 -lt $2 ]] && echo "$1" || echo "$2"
+}
+
+@test "a watched bind takes no longer than 30 datagrams, other system calls what they took" {
+    local round plain=('' '' '' '') watched=('' '' '' '') bind zero ppid send
+    for round in 1 2 3 4 5; do # alternated, as the machine may be busy
+        read -r bind zero ppid send <<<"${plain[*]}" || true
+        least_cost env
+        plain=("$bind" "$zero" "$ppid" "$send")
+        read -r bind zero ppid send <<<"${watched[*]}" || true
+        least_cost "$reuse_run"
+        watched=("$bind" "$zero" "$ppid" "$send")
     done
-    false
+    echo "plain ${plain[*]}, watched ${watched[*]}"
+    ((watched[0] < 30 * watched[3] && watched[1] < 30 * watched[3]))
+    ((watched[2] * 2 < plain[2] * 3 && watched[3] * 2 < plain[3] * 3))
 }
 
 @test "as the leader of a session, too, reuse-run passes signals on and ends as the program does" {
@@ -505,10 +524,10 @@ PYTHON
 
 @test "ignored and blocked signals are inherited as they were" {
     for options in --watch --preload; do
-        plain=$(trap '' INT CHLD USR1; grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status)
+        directly=$(trap '' INT CHLD USR1; grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status)
         under=$(trap '' INT CHLD USR1
             "$reuse_run" $options grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status)
-        [[ $under == "$plain" && $under == *SigIgn* ]]
+        [[ $under == "$directly" && $under == *SigIgn* ]]
     done
 }
 
