@@ -21,6 +21,15 @@ common_teardown() {
     for pid in ${started[@]+"${started[@]}"}; do
         wait "$pid" 2>/dev/null || true
     done
+    [[ -z ${public-} ]] || rm -rf "$public"
+}
+
+# public FILE...: copies FILEs to where every user can read them, as the checkout may be private:
+# to the folder $public.
+public() {
+    public=$(mktemp --directory /tmp/libreuse.XXXXXX)
+    chmod 755 "$public"
+    install -m 755 "$@" "$public"
 }
 
 # needs_root: skips a test that takes the real root, who can be any user and write anywhere.

@@ -17,7 +17,6 @@ teardown() {
         exec {one}>&-
     done
     common_teardown
-    [[ -z ${public-} ]] || rm -rf "$public"
 }
 
 # group ARG...: runs reuse-group.
@@ -134,9 +133,7 @@ needs_root() {
 # The programs, for an ordinary user who may not see the checkout.
 publish() {
     needs_root
-    public=$(mktemp -d)
-    chmod 755 "$public"
-    install -m 755 "$build/reuse-group" "$build/libreuse.so" "$programs/http-server" "$public"
+    public "$build/reuse-group" "$shim" "$programs/http-server"
 }
 
 # --- the table ---

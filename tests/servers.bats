@@ -16,7 +16,6 @@ setup() {
 
 teardown() {
     common_teardown
-    [[ -z ${public-} ]] || rm -rf "$public"
 }
 
 # A server is two functions.  start_SERVER NAME [with_shim] starts a copy of it on $port, and may
@@ -336,9 +335,7 @@ other_user=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 # Puts the shim and http-server where every user can read them, as they may not the checkout.
 needs_users() {
     "${one_user[@]}" true || skip "needs root, to run programs as other users"
-    public=$(mktemp --directory /tmp/libreuse.XXXXXX)
-    chmod 755 "$public"
-    install -m 755 "$shim" "$programs/http-server" "$public"
+    public "$shim" "$programs/http-server"
     shim=$public/libreuse.so
     programs=$public
 }

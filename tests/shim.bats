@@ -13,7 +13,6 @@ setup() {
 teardown() {
     unset LD_PRELOAD
     common_teardown
-    [[ -z ${public-} ]] || rm -rf "$public"
 }
 
 # reports LINE...: whether the last run printed just these lines and succeeded.
@@ -28,14 +27,6 @@ reports() {
 # as_user UID COMMAND...: runs COMMAND as that user and group.
 as_user() {
     setpriv --reuid "$1" --regid "$1" --clear-groups "${@:2}"
-}
-
-# public FILE...: copies FILEs to where every user can read them, as the checkout may be private:
-# to the folder $public.
-public() {
-    public=$(mktemp --directory)
-    chmod 755 "$public"
-    install -m 755 "$@" "$public"
 }
 
 # --- which sockets are shared ---
