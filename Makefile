@@ -49,7 +49,8 @@ build/libreuse.so: $(SHIM_SOURCES) $(HEADERS) Makefile | build
 build/lib32/libreuse.so: $(SHIM_SOURCES) $(HEADERS) Makefile | build/lib32
 	$(CC) -m32 $(ALL_CFLAGS) $(SHIM_SOURCES) $(SHIM_FLAGS) -o $@
 
-RUN_SOURCES = shim/reuse-run.c shim/trap.c shim/program.c shim/share.c shim/log.c shim/ports.c
+RUN_SOURCES = shim/reuse-run.c shim/reaper.c shim/process.c shim/trap.c shim/program.c shim/share.c \
+    shim/log.c shim/ports.c
 
 build/reuse-run: $(RUN_SOURCES) $(HEADERS) Makefile build/libdirs
 	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' -DLIBDIR='"$(libdir)"' -DLIB32DIR='"$(lib32dir)"' \

@@ -20,7 +20,9 @@
 #define _GNU_SOURCE
 #include "log.h"
 #include "ports.h"
+#include "process.h"
 #include "program.h"
+#include "reaper.h"
 #include "trap.h"
 
 #include <elf.h>
@@ -51,7 +53,7 @@ enum way { WAY_ANY, WAY_PRELOAD, WAY_WATCH };
 struct command {
     char **arguments; /* PROGRAM and its own */
     enum way way;
-    bool verbose, die_with_parent;
+    bool verbose, die_with_parent, leave_nothing;
 };
 
 /* Says what failed, "reuse-run: ...", and exits. */
@@ -75,11 +77,6 @@ __attribute__((noreturn)) static void exec(char **arguments) {
 
 /* ------------------------------------------------------------------- watched: the supervisor */
 
-/* How a process ended: si_code and si_status of waitid(2). */
-struct ending {
-    int code, status;
-};
-
 /* What the supervisor tells the front at first. */
 struct start {
     pid_t program;
@@ -95,26 +92,6 @@ struct watch {
     struct ending ending;
     struct trap trap;
 };
-
-/* Whether the terminal sent the signal: then the program, in the foreground as well, has it. */
-static bool is_of_terminal(const struct signalfd_siginfo *signal) {
-    static const int terminal[] = {SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH};
-    for (size_t i = 0; i < sizeof terminal / sizeof *terminal; i++)
-        if (signal->ssi_signo == (uint32_t)terminal[i])
-            return signal->ssi_code == SI_KERNEL;
-    return false;
-}
-
-/* Reads one signal; passes it on to process TO, unless it is SIGCHLD or has got there. */
-static void pass_signal(int signals, pid_t to) {
-    struct signalfd_siginfo signal;
-    if (read(signals, &signal, sizeof signal) != sizeof signal || signal.ssi_signo == SIGCHLD)
-        return;
-    /* From the program to its parent, or from the supervisor to the front. */
-    bool from_below = signal.ssi_pid == (uint32_t)to;
-    if (to && !from_below && !is_of_terminal(&signal))
-        kill(to, (int)signal.ssi_signo);
-}
 
 /* Stops the front when the program stops, and has it go on when that does: a shell with job
    control looks at the front. */
@@ -175,7 +152,7 @@ static void watch_over(struct watch *watch) {
         else if (events[LISTENER].revents)
             events[LISTENER].fd = -1; /* nobody is trapped any more */
         if (events[SIGNALS].revents)
-            pass_signal(watch->signals, watch->ended ? 0 : watch->program);
+            process_pass_signal(watch->signals, watch->ended ? 0 : watch->program);
         if (events[FRONT].revents) {
             events[FRONT].fd = -1;
             watch->front = 0;
@@ -185,30 +162,10 @@ static void watch_over(struct watch *watch) {
     }
 }
 
-static int compare(const void *a, const void *b) {
-    return *(const int *)a - *(const int *)b;
-}
-
-/* Closes descriptors FIRST up to LAST (close_range(2), since Linux 5.9). */
-static void close_all(unsigned first, unsigned last) {
-    if (first > last || syscall(SYS_close_range, first, last, 0) == 0)
-        return;
-    unsigned limit = (unsigned)sysconf(_SC_OPEN_MAX);
-    for (unsigned fd = first; fd <= last && fd < limit; fd++)
-        close((int)fd);
-}
-
-/* Closes every descriptor but those of WATCH, so that the program's pipes and files are closed when
-   it closes them; points the first three nowhere. */
+/* Closes what the program has open, and the watch over it does not need. */
 static void leave_descriptors(const struct watch *watch) {
-    int kept[] = {2, watch->signals, watch->report, watch->trap.listener, INT_MAX};
-    enum { KEPT = sizeof kept / sizeof *kept };
-    int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (int fd = 0; fd <= 2; fd++)
-        dup2(nowhere, fd);
-    qsort(kept, KEPT, sizeof *kept, compare);
-    for (size_t i = 0; i + 1 < KEPT; i++)
-        close_all((unsigned)kept[i] + 1, (unsigned)kept[i + 1] - 1);
+    const int kept[] = {watch->signals, watch->report, watch->trap.listener};
+    process_leave_descriptors(kept, sizeof kept / sizeof *kept);
 }
 
 /* What the program has before it is exec'd, that the processes around it do not. */
@@ -303,19 +260,6 @@ __attribute__((noreturn)) static void supervise(char **arguments, const struct h
 
 /* ------------------------------------------------------------------------ watched: the front */
 
-/* Ends this process as the program ended. */
-__attribute__((noreturn)) static void end_as(struct ending ending) {
-    if (ending.code == CLD_EXITED)
-        exit(ending.status);
-    prctl(PR_SET_DUMPABLE, 0); /* the program has left a core, if one is wanted */
-    sigset_t all;
-    sigfillset(&all);
-    signal(ending.status, SIG_DFL);
-    sigprocmask(SIG_UNBLOCK, &all, NULL);
-    raise(ending.status);
-    exit(128 + ending.status);
-}
-
 /* Passes signals on to the supervisor until that reports the program's ending; returns false if
    the supervisor ends without. */
 static bool wait_for_ending(struct watch *watch, pid_t supervisor) {
@@ -329,7 +273,7 @@ static bool wait_for_ending(struct watch *watch, pid_t supervisor) {
             return read(watch->report, &watch->ending, sizeof watch->ending) ==
                    sizeof watch->ending;
         if (events[0].revents)
-            pass_signal(watch->signals, supervisor);
+            process_pass_signal(watch->signals, supervisor);
     }
 }
 
@@ -374,7 +318,7 @@ __attribute__((noreturn)) static void run_watched(const struct command *command,
         watch_over(&watch);
     }
     setpgid(0, group);
-    end_as(watch.ending);
+    process_end_as(watch.ending);
 }
 
 /* ------------------------------------------------------------------------- preloaded, and main */
@@ -475,6 +419,8 @@ static void usage(void) {
           "      --watch            watch PROGRAM and all it starts, such as a shell script\n"
           "                           that starts a static server\n"
           "      --die-with-parent  kill PROGRAM when the parent of reuse-run dies\n"
+          "      --leave-nothing    stay as its parent, and when PROGRAM ends kill all that it\n"
+          "                           has started, daemons too\n"
           "  -v, --verbose          say which way was taken, and why\n"
           "      --help             display this help and exit\n"
           "      --version          output version information and exit\n"
@@ -505,12 +451,13 @@ static void set_ports(const char *list) {
 }
 
 static void read_command(struct command *command, int argc, char **argv) {
-    enum { PRELOAD = 256, WATCH, DIE_WITH_PARENT, HELP, VERSION_OPTION };
+    enum { PRELOAD = 256, WATCH, DIE_WITH_PARENT, LEAVE_NOTHING, HELP, VERSION_OPTION };
     static const struct option options[] = {
         {"ports", required_argument, NULL, 'p'},
         {"preload", no_argument, NULL, PRELOAD},
         {"watch", no_argument, NULL, WATCH},
         {"die-with-parent", no_argument, NULL, DIE_WITH_PARENT},
+        {"leave-nothing", no_argument, NULL, LEAVE_NOTHING},
         {"verbose", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, HELP},
         {"version", no_argument, NULL, VERSION_OPTION},
@@ -530,6 +477,9 @@ static void read_command(struct command *command, int argc, char **argv) {
             break;
         case DIE_WITH_PARENT:
             command->die_with_parent = true;
+            break;
+        case LEAVE_NOTHING:
+            command->leave_nothing = true;
             break;
         case 'v':
             command->verbose = true;
@@ -560,7 +510,10 @@ int main(int argc, char **argv) {
     read_command(&command, argc, argv);
     if (!ports_read(&ports, getenv("LIBREUSE_PORTS"), &error))
         log_bad_ports(&error);
-    if (command.die_with_parent) {
+    if (command.leave_nothing) {
+        if (reaper_fork(command.die_with_parent ? parent : 0))
+            fail("cannot start '%s': %s", command.arguments[0], strerror(errno));
+    } else if (command.die_with_parent) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
             raise(SIGKILL);

@@ -2,7 +2,7 @@
 # reuse-run: programs of every kind share their ports, and notice nothing else of it.
 
 # The variables come from common.bash and bats; each test is a subshell.
-# shellcheck disable=SC1010,SC2030,SC2031,SC2154
+# shellcheck disable=SC1010,SC2016,SC2030,SC2031,SC2154
 load common
 
 setup() {
@@ -64,6 +64,11 @@ has_lines() {
 # none_sleeps: whether nothing runs sleep 60.
 none_sleeps() {
     ! pgrep --full --exact 'sleep 60'
+}
+
+# two_sleep: whether two processes run sleep 60.
+two_sleep() {
+    [[ $(pgrep --count --full --exact 'sleep 60') -eq 2 ]]
 }
 
 # none_left: whether no reuse-run is left, not even as a zombie.
@@ -674,6 +679,67 @@ PYTHON
         eventually none_sleeps
         eventually none_left
     done
+}
+
+# --- nothing left
+
+@test "--leave-nothing: what the program has started ends with it, daemons too, either way" {
+    for way in --watch --preload; do
+        run -7 "$reuse_run" --leave-nothing "$way" bash -c '
+            sleep 60 &
+            setsid --fork sleep 60
+            until [[ $(pgrep --count --full --exact "sleep 60") == 2 ]]; do :; done
+            exit 7'
+        run ! pgrep --full --exact 'sleep 60'
+        none_left
+    done
+}
+
+@test "--leave-nothing: a death by signal is the program's, and its children go as well" {
+    for way in --watch --preload; do
+        run "$reuse_run" --leave-nothing "$way" bash -c 'setsid --fork sleep 60; kill -SEGV $$'
+        [[ $status -eq 139 ]]
+        run ! pgrep --full --exact 'sleep 60'
+    done
+}
+
+@test "--leave-nothing: signals are passed on to the program, each once" {
+    start_program told --leave-nothing
+    for signal in HUP USR1 TERM; do
+        kill -"$signal" "$pid"
+        eventually said told "$signal"
+    done
+    [[ $(grep --count TERM told.log) == 1 ]]
+    kill -QUIT "$pid"
+    ends_with 131 "$pid"
+}
+
+@test "--leave-nothing: its own death by SIGKILL kills the program" {
+    for way in --watch --preload; do
+        start kept "$reuse_run" --leave-nothing "$way" sleep 60
+        eventually pgrep --full --exact 'sleep 60'
+        kill -KILL "$pid"
+        eventually none_sleeps
+        eventually none_left
+    done
+}
+
+@test "--leave-nothing --die-with-parent: nothing is left when the parent dies; without, all is" {
+    server='setsid --fork sleep 60; exec sleep 60'
+    start parent bash -c "$reuse_run --leave-nothing --die-with-parent sh -c '$server' & wait"
+    eventually two_sleep
+    kill -KILL "$pid"
+    eventually none_sleeps
+    eventually none_left
+
+    start parent bash -c "$reuse_run --leave-nothing sh -c '$server' & echo \$!; wait"
+    eventually two_sleep
+    kill -KILL "$pid"
+    eventually ended "$pid"
+    sleep 0.2
+    two_sleep
+    kill -TERM "$(cat parent.log)"
+    eventually none_sleeps
 }
 
 # --- reuse-run inside others
