@@ -56,7 +56,7 @@ build/reuse-run: $(RUN_SOURCES) $(HEADERS) Makefile build/libdirs
 	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' -DLIBDIR='"$(libdir)"' -DLIB32DIR='"$(lib32dir)"' \
 	    $(RUN_SOURCES) $(LDFLAGS) -o $@
 
-GROUP_SOURCES = shim/reuse-group.c shim/sockets.c shim/holders.c
+GROUP_SOURCES = shim/reuse-group.c shim/sockets.c shim/holders.c shim/ports.c
 
 build/reuse-group: $(GROUP_SOURCES) $(HEADERS) Makefile | build
 	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(GROUP_SOURCES) $(LDFLAGS) -o $@

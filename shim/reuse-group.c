@@ -1,5 +1,5 @@
 /*
- * reuse-group [OPTION]... [PORT[/tcp|/udp]]... - shows who shares a port, and what is wrong there;
+ * reuse-group [OPTION]... [PORTS]... - shows who shares a port, and what is wrong there;
  * steers new connections to some of them.
  *
  * The kernel tells of the sockets (sockets.h), /proc of the processes that hold them (holders.h).
@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include "holders.h"
+#include "ports.h"
 #include "sockets.h"
 
 #include <arpa/inet.h>
@@ -40,19 +41,19 @@ enum { SAMPLES = 10, PAUSE_MS = 50 };
 
 enum action { SHOW, STEER, UNSTEER };
 
-/* PORT[/tcp|/udp]; protocol is 0 for both. */
-struct port {
-    const char *name;
-    unsigned number, protocol;
+/* PORTS of the command line: a list as in LIBREUSE_PORTS. */
+struct wanted {
+    const char *list;
+    struct ports ports;
 };
 
 /* What the command line says. */
 struct command {
     enum action action;
     unsigned first, last; /* to steer to */
-    bool tsv;
-    struct port *ports;
-    size_t port_count;
+    bool tsv, no_wait;
+    struct wanted *wanted;
+    size_t wanted_count;
 };
 
 /* What can be wrong with a member. */
@@ -106,13 +107,23 @@ static void read_sockets(struct sockets *sockets) {
              strerror(errno));
 }
 
+/* Whether SOCKET is on one of the ports of LIST. */
+static bool is_in(const struct ports *list, const struct socket *socket) {
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(socket->port)};
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(socket->port)};
+    memcpy(&in6.sin6_addr, socket->address, sizeof in6.sin6_addr);
+    memcpy(&in.sin_addr, socket->address, sizeof in.sin_addr);
+    bool ipv4 = socket->family == AF_INET;
+    const void *address = ipv4 ? (void *)&in : &in6;
+    return ports_plan(list, socket->protocol, address, ipv4 ? sizeof in : sizeof in6) ==
+           PORTS_SHARE_BEFORE;
+}
+
 static bool is_wanted(const struct command *command, const struct socket *socket) {
-    for (size_t i = 0; i < command->port_count; i++) {
-        const struct port *port = &command->ports[i];
-        if (port->number == socket->port && (!port->protocol || port->protocol == socket->protocol))
+    for (size_t i = 0; i < command->wanted_count; i++)
+        if (is_in(&command->wanted[i].ports, socket))
             return true;
-    }
-    return !command->port_count;
+    return !command->wanted_count;
 }
 
 /* Keeps of SOCKETS those that are asked for. */
@@ -151,12 +162,12 @@ static bool is_shared(const struct group *group) {
 
 /* -------------------------------------------------------------------------------------- judging */
 
-/* Looks whether the queues move: a while, if there is something in any of them. */
-static void watch_queues(struct member *members, size_t count) {
+/* Looks whether the queues move: a while, if there is something in any of them, unless NO_WAIT. */
+static void watch_queues(struct member *members, size_t count, bool no_wait) {
     const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
     bool waiting = false;
     for (size_t i = 0; i < count; i++) {
-        members[i].moved = !members[i].socket->waiting;
+        members[i].moved = no_wait || !members[i].socket->waiting;
         waiting |= !members[i].moved;
     }
     for (int sample = 0; waiting && sample < SAMPLES; sample++) {
@@ -223,7 +234,7 @@ static void judge_group(struct group *group) {
 
 /* ------------------------------------------------------------------------------------- printing */
 
-enum { COLUMNS = 11 };
+enum { COLUMNS = 12 };
 enum column {
     PROTOCOL,
     ADDRESS,
@@ -235,7 +246,8 @@ enum column {
     WAITING,
     LIMIT,
     COMMAND,
-    PROBLEMS
+    PROBLEMS, /* this and what follows for scripts alone */
+    INODE
 };
 
 /* Longer command lines are cut off, for people. */
@@ -335,6 +347,7 @@ static struct row row_of(const struct member *member, bool tsv) {
         [LIMIT] = text("%u%s", socket->limit, unit),
         [COMMAND] = command_text(socket, tsv),
         [PROBLEMS] = problems_text(member->problems),
+        [INODE] = text("%u", socket->inode),
     }};
 }
 
@@ -423,7 +436,7 @@ static bool is_seen(const struct member *member) {
 /* Prints the table of COUNT members. */
 static void print(struct member *members, size_t count, bool tsv) {
     static const struct row title = {{"PROTO", "ADDRESS", "PORT", "NO", "PID", "USER", "SHARED",
-                                      "WAITING", "LIMIT", "COMMAND", "PROBLEMS"}};
+                                      "WAITING", "LIMIT", "COMMAND", "PROBLEMS", "INODE"}};
     struct row *rows = got(calloc(count, sizeof *rows));
     int widths[COLUMNS];
     for (int column = 0; column < COLUMNS; column++)
@@ -584,12 +597,14 @@ static void steer_all(struct member *members, size_t count, const struct command
 /* ------------------------------------------------------------------------ the command, and main */
 
 static void usage(void) {
-    fputs("Usage: reuse-group [--tsv] [PORT[/tcp|/udp]]...\n"
-          "  or:  reuse-group --steer=FIRST[-LAST] PORT[/tcp|/udp]...\n"
-          "  or:  reuse-group --unsteer PORT[/tcp|/udp]...\n"
-          "Show who listens on each PORT, and what is wrong there; without PORT, who shares one.\n"
+    fputs("Usage: reuse-group [--tsv] [--no-wait] [PORTS]...\n"
+          "  or:  reuse-group --steer=FIRST[-LAST] PORTS...\n"
+          "  or:  reuse-group --unsteer PORTS...\n"
+          "Show who listens on PORTS, and what is wrong there; without any, who shares one.\n"
+          "PORTS are a list of [ADDRESS:]PORT[-PORT][/tcp|/udp], such as 8000 or [::]:80,53/udp.\n"
           "\n"
           "      --tsv              write tab-separated values, for scripts\n"
+          "      --no-wait          do not look for half a second whether queues move\n"
           "      --steer=RANGE      give new connections and flows only to members FIRST to LAST\n"
           "                           of the group, numbered in order of joining from 0\n"
           "      --unsteer          give them to all members again\n"
@@ -622,15 +637,12 @@ static int read_number(const char **text) {
     return number <= 65535 ? number : -1;
 }
 
-static struct port read_port(const char *name) {
-    const char *rest = name;
-    int number = read_number(&rest);
-    if (number <= 0 || (*rest && *rest != '/'))
-        fail("'%s': a port is a number from 1 to 65535, such as 8000, 8000/tcp, 53/udp", name);
-    bool tcp = strcmp(rest, "/tcp") == 0, udp = strcmp(rest, "/udp") == 0;
-    if (*rest && !tcp && !udp)
-        fail("'%s': the protocol after the port is tcp or udp", name);
-    return (struct port){name, (unsigned)number, tcp ? IPPROTO_TCP : udp ? IPPROTO_UDP : 0};
+static void read_ports(struct wanted *wanted, const char *list) {
+    struct ports_error error;
+    wanted->list = list;
+    if (!ports_read(&wanted->ports, list, &error))
+        fail("'%.*s': %s; ports are such as 8000, 53/udp, 8000-8010, [::1]:80/tcp",
+             (int)error.length, error.item, error.reason);
 }
 
 static void read_range(struct command *command, const char *range) {
@@ -647,9 +659,10 @@ static void read_range(struct command *command, const char *range) {
 }
 
 static void read_command(struct command *command, int argc, char **argv) {
-    enum { TSV = 256, STEER_OPTION, UNSTEER_OPTION, HELP, VERSION_OPTION };
+    enum { TSV = 256, NO_WAIT, STEER_OPTION, UNSTEER_OPTION, HELP, VERSION_OPTION };
     static const struct option options[] = {
         {"tsv", no_argument, NULL, TSV},
+        {"no-wait", no_argument, NULL, NO_WAIT},
         {"steer", required_argument, NULL, STEER_OPTION},
         {"unsteer", no_argument, NULL, UNSTEER_OPTION},
         {"help", no_argument, NULL, HELP},
@@ -661,6 +674,9 @@ static void read_command(struct command *command, int argc, char **argv) {
         switch (option) {
         case TSV:
             command->tsv = true;
+            break;
+        case NO_WAIT:
+            command->no_wait = true;
             break;
         case STEER_OPTION:
             command->action = STEER;
@@ -679,27 +695,27 @@ static void read_command(struct command *command, int argc, char **argv) {
             misuse();
         }
     }
-    command->port_count = (size_t)(argc - optind);
-    if (command->action != SHOW && !command->port_count) {
+    command->wanted_count = (size_t)(argc - optind);
+    if (command->action != SHOW && !command->wanted_count) {
         fputs("reuse-group: which port is to be steered is missing\n", stderr);
         misuse();
     }
-    command->ports = got(calloc(command->port_count + 1, sizeof *command->ports));
-    for (size_t i = 0; i < command->port_count; i++)
-        command->ports[i] = read_port(argv[(size_t)optind + i]);
+    command->wanted = got(calloc(command->wanted_count + 1, sizeof *command->wanted));
+    for (size_t i = 0; i < command->wanted_count; i++)
+        read_ports(&command->wanted[i], argv[(size_t)optind + i]);
 }
 
 /* Says on which ports of COMMAND nothing is; returns the exit status. */
 static int report_missing(const struct command *command, const struct sockets *sockets) {
     int status = EXIT_SUCCESS;
-    for (size_t i = 0; i < command->port_count; i++) {
-        struct command only = {.ports = &command->ports[i], .port_count = 1};
+    for (size_t i = 0; i < command->wanted_count; i++) {
+        const struct wanted *wanted = &command->wanted[i];
         size_t found = 0;
-        while (found < sockets->count && !is_wanted(&only, &sockets->all[found]))
+        while (found < sockets->count && !is_in(&wanted->ports, &sockets->all[found]))
             found++;
         if (found < sockets->count)
             continue;
-        fprintf(stderr, "reuse-group: nothing is on port %s\n", command->ports[i].name);
+        fprintf(stderr, "reuse-group: nothing is on port %s\n", wanted->list);
         status = EXIT_NOTHING;
     }
     return status;
@@ -731,13 +747,13 @@ int main(int argc, char **argv) {
     holders_find(sockets.all, sockets.count);
     int status = report_missing(&command, &sockets);
     struct member *members = got(calloc(sockets.count + 1, sizeof *members));
-    size_t count = make_members(members, &sockets, !command.port_count);
-    if (!command.port_count && !count) {
+    size_t count = make_members(members, &sockets, !command.wanted_count);
+    if (!command.wanted_count && !count) {
         fputs("reuse-group: no port is shared\n", stderr);
         status = EXIT_NOTHING;
     }
     if (command.action == SHOW)
-        watch_queues(members, count);
+        watch_queues(members, count, command.no_wait);
     struct group group;
     for (size_t i = 0; i < count; i += group.count) {
         group = group_at(&members[i], count - i);
@@ -748,7 +764,7 @@ int main(int argc, char **argv) {
     else if (command.action == SHOW && count)
         print(members, count, command.tsv);
     free(members);
-    free(command.ports);
+    free(command.wanted);
     sockets_free(&sockets);
     finish(status);
 }

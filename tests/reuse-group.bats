@@ -203,11 +203,14 @@ publish() {
 }
 
 @test "a malformed port or option is exit 2 and named" {
-    for bad in 0 65536 99999999999 http 80x -1 80/ 80/sctp 80/TCP /tcp '' ' 80' 80,81; do
+    for bad in 0 65536 99999999999 http 80x -1 80/ 80/sctp 80/TCP /tcp '' ' 80' 90-80 ::1:80; do
         group -- "$bad"
         [[ $status -eq 2 ]]
         says "reuse-group: '$bad': "
     done
+    group 80,x,81
+    [[ $status -eq 2 ]]
+    says "reuse-group: 'x': a port is a number"
     group --colour
     [[ $status -eq 2 ]]
     says "Try 'reuse-group --help'"
@@ -221,6 +224,31 @@ publish() {
     [[ $(grep -c '^  2 members' <<<"$output") -eq 3 ]]
     is "0 1 0 1 0 1" "$(cells NO "$port")"
     is "0.0.0.0 0.0.0.0 127.0.0.1 127.0.0.1 :: ::" "$(cells ADDRESS "$port")"
+}
+
+@test "addresses, ranges and lists select, as in LIBREUSE_PORTS" {
+    servers 1 http-server "0.0.0.0:$port"
+    servers 1 http-server "127.0.0.1:$port"
+    servers 1 http-server "[::]:$port"
+    servers 1 udp-server "127.0.0.1:$port"
+    is "127.0.0.1 127.0.0.1" "$(cells ADDRESS "127.0.0.1:$port")"
+    is "127.0.0.1" "$(cells ADDRESS "127.0.0.1:$port/tcp")"
+    is "::" "$(cells ADDRESS "[::]:$port")"
+    is "0.0.0.0 ::" "$(cells ADDRESS "[::]:$port,0.0.0.0:$port")"
+    is "tcp tcp tcp udp" "$(cells PROTO "1-$port")"
+    group "10.0.0.1:$port"
+    [[ $status -eq 1 ]]
+    is "reuse-group: nothing is on port 10.0.0.1:$port" "$output"
+}
+
+@test "only the group of the address that is given is steered" {
+    servers 3 http-server "127.0.0.1:$port"
+    servers 1 http-server "127.0.0.2:$port"
+    group --steer=1-2 "127.0.0.1:$port"
+    [[ $status -eq 0 ]]
+    group --steer=1-2 "$port"
+    [[ $status -eq 2 ]]
+    says "cannot steer tcp 127.0.0.2 port $port to member 2"
 }
 
 @test "an IPv6 group that gets IPv4 too says so, one for IPv6 only does not" {
@@ -250,8 +278,10 @@ publish() {
     servers 2 http-server "$port"
     group --tsv "$port"
     [[ ${#lines[@]} -eq 3 ]]
-    is "PROTO ADDRESS PORT NO PID USER SHARED WAITING LIMIT COMMAND PROBLEMS" "${lines[0]//$'\t'/ }"
-    is "tcp|127.0.0.1|$port|0|${pids[0]}|root|yes|0|128|$programs/http-server $port|-" \
+    is "PROTO ADDRESS PORT NO PID USER SHARED WAITING LIMIT COMMAND PROBLEMS INODE" "${lines[0]//$'\t'/ }"
+    local inode
+    inode=$(find "/proc/${pids[0]}/fd" -lname 'socket:*' -printf '%l')
+    is "tcp|127.0.0.1|$port|0|${pids[0]}|root|yes|0|128|$programs/http-server $port|-|${inode//[^0-9]/}" \
         "${lines[1]//$'\t'/|}"
 }
 
@@ -263,7 +293,7 @@ publish() {
     group --tsv "$port"
     [[ ${#lines[@]} -eq 2 ]]
     says "import socket,time?s="
-    is 11 "$(awk -F '\t' 'END { print NF }' <<<"$output")"
+    is 12 "$(awk -F '\t' 'END { print NF }' <<<"$output")"
 }
 
 # --- what is wrong ---
@@ -395,6 +425,8 @@ moves() {
     group "$port"
     says "not moving: pid $hung (nothing taken in 0.5 s"
     keeps_quiet_of "stopped"
+    group --no-wait "$port"
+    keeps_quiet_of "not moving"
 }
 
 @test "a group of which no member moves blames none of them" {
