@@ -38,8 +38,8 @@ SHIMS = build/libreuse.so $(if $(CAN_M32),build/lib32/libreuse.so)
 CAN_RUN := $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),yes)
 PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-group
 
-SCRIPTS = scripts/reuse-spread
-MANUALS = shim/libreuse.so.8 $(PROGRAMS:build/%=shim/%.1) scripts/reuse-spread.1
+SCRIPTS = scripts/reuse-launch scripts/reuse-spread
+MANUALS = shim/libreuse.so.8 $(PROGRAMS:build/%=shim/%.1) $(SCRIPTS:%=%.1)
 
 all: $(SHIMS) $(PROGRAMS)
 

@@ -53,7 +53,8 @@ enum way { WAY_ANY, WAY_PRELOAD, WAY_WATCH };
 struct command {
     char **arguments; /* PROGRAM and its own */
     enum way way;
-    bool verbose, die_with_parent, leave_nothing;
+    bool verbose, leave_nothing;
+    pid_t parent; /* 0: whose death does not matter */
 };
 
 /* Says what failed, "reuse-run: ...", and exits. */
@@ -418,7 +419,9 @@ static void usage(void) {
           "      --preload          preload libreuse.so, whatever PROGRAM seems to be\n"
           "      --watch            watch PROGRAM and all it starts, such as a shell script\n"
           "                           that starts a static server\n"
-          "      --die-with-parent  kill PROGRAM when the parent of reuse-run dies\n"
+          "      --die-with-parent[=PID]\n"
+          "                         kill PROGRAM when the parent of reuse-run dies, which is to\n"
+          "                           be PID\n"
           "      --leave-nothing    stay as its parent, and when PROGRAM ends kill all that it\n"
           "                           has started, daemons too\n"
           "  -v, --verbose          say which way was taken, and why\n"
@@ -450,13 +453,22 @@ static void set_ports(const char *list) {
         fail("cannot set LIBREUSE_PORTS: %s", strerror(errno));
 }
 
+static pid_t read_pid(const char *text) {
+    char *end;
+    long pid = strtol(text, &end, 10);
+    if (pid <= 0 || pid > INT_MAX || *end)
+        fail("--die-with-parent: '%s' is no process id", text);
+    return (pid_t)pid;
+}
+
 static void read_command(struct command *command, int argc, char **argv) {
+    pid_t parent = getppid();
     enum { PRELOAD = 256, WATCH, DIE_WITH_PARENT, LEAVE_NOTHING, HELP, VERSION_OPTION };
     static const struct option options[] = {
         {"ports", required_argument, NULL, 'p'},
         {"preload", no_argument, NULL, PRELOAD},
         {"watch", no_argument, NULL, WATCH},
-        {"die-with-parent", no_argument, NULL, DIE_WITH_PARENT},
+        {"die-with-parent", optional_argument, NULL, DIE_WITH_PARENT},
         {"leave-nothing", no_argument, NULL, LEAVE_NOTHING},
         {"verbose", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, HELP},
@@ -476,7 +488,7 @@ static void read_command(struct command *command, int argc, char **argv) {
             command->way = WAY_WATCH;
             break;
         case DIE_WITH_PARENT:
-            command->die_with_parent = true;
+            command->parent = optarg ? read_pid(optarg) : parent;
             break;
         case LEAVE_NOTHING:
             command->leave_nothing = true;
@@ -503,7 +515,6 @@ static void read_command(struct command *command, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    pid_t parent = getppid();
     struct command command = {0};
     struct ports ports;
     struct ports_error error;
@@ -511,11 +522,11 @@ int main(int argc, char **argv) {
     if (!ports_read(&ports, getenv("LIBREUSE_PORTS"), &error))
         log_bad_ports(&error);
     if (command.leave_nothing) {
-        if (reaper_fork(command.die_with_parent ? parent : 0))
+        if (reaper_fork(command.parent))
             fail("cannot start '%s': %s", command.arguments[0], strerror(errno));
-    } else if (command.die_with_parent) {
+    } else if (command.parent) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != parent)
+        if (getppid() != command.parent)
             raise(SIGKILL);
     }
     run(&command, &ports);
