@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -46,10 +47,6 @@ static void look_at(pid_t pid, struct socket *sockets, size_t count) {
     closedir(folder);
 }
 
-static int by_pid(const void *a, const void *b) {
-    return ((const struct holder *)a)->pid - ((const struct holder *)b)->pid;
-}
-
 /* Whether SOCKET has SO_REUSEPORT. */
 static enum shared ask(const struct socket *socket) {
     int value = 0;
@@ -66,22 +63,18 @@ void holders_find(struct socket *sockets, size_t count) {
     DIR *processes = opendir("/proc");
     if (!processes)
         return;
-    for (const struct dirent *entry; (entry = readdir(processes));)
+    for (const struct dirent *entry; (entry = readdir(processes));) /* in order of pids */
         if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
             look_at(atoi(entry->d_name), sockets, count);
     closedir(processes);
-    for (size_t i = 0; i < count; i++) {
-        if (sockets[i].holder_count)
-            qsort(sockets[i].holders, sockets[i].holder_count, sizeof *sockets[i].holders, by_pid);
+    for (size_t i = 0; i < count; i++)
         sockets[i].shared = ask(&sockets[i]);
-    }
 }
 
 /* Whether FD is SOCKET, and not what its holder has opened in its place meanwhile. */
 static bool is(int fd, const struct socket *socket) {
-    uint64_t cookie;
-    socklen_t length = sizeof cookie;
-    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0 && cookie == socket->cookie;
+    struct stat file; /* SO_COOKIE of an MPTCP socket is not that of the TCP socket within */
+    return fstat(fd, &file) == 0 && S_ISSOCK(file.st_mode) && file.st_ino == socket->inode;
 }
 
 int holders_take(const struct socket *socket) {
@@ -128,9 +121,12 @@ void holders_command(pid_t pid, char *command, size_t size) {
     while (length && (!command[length - 1] || command[length - 1] == '\n'))
         command[--length] = 0;
     for (size_t i = 0; i < length; i++) {
-        if (!command[i])
+        unsigned char one = (unsigned char)command[i], next = (unsigned char)command[i + 1];
+        if (!one)
             command[i] = ' ';
-        else if ((unsigned char)command[i] < ' ' || command[i] == 127)
+        else if (one < ' ' || one == 127)
             command[i] = '?';
+        else if (one == 0xc2 && next >= 0x80 && next < 0xa0) /* a control character in UTF-8 */
+            command[i] = command[i + 1] = '?';
     }
 }
