@@ -100,13 +100,6 @@ static void *got(void *piece) {
 
 /* ----------------------------------------------------------------------- from sockets to groups */
 
-static void read_sockets(struct sockets *sockets) {
-    if (!sockets_read(sockets))
-        fail("cannot ask the kernel for its sockets: %s; this takes inet_diag (modprobe tcp_diag "
-             "udp_diag)",
-             strerror(errno));
-}
-
 /* Whether SOCKET is on one of the ports of LIST. */
 static bool is_in(const struct ports *list, const struct socket *socket) {
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(socket->port)};
@@ -119,20 +112,20 @@ static bool is_in(const struct ports *list, const struct socket *socket) {
            PORTS_SHARE_BEFORE;
 }
 
-static bool is_wanted(const struct command *command, const struct socket *socket) {
+/* Whether the command line, which is CONTEXT, asks for SOCKET. */
+static bool is_wanted(const struct socket *socket, const void *context) {
+    const struct command *command = context;
     for (size_t i = 0; i < command->wanted_count; i++)
         if (is_in(&command->wanted[i].ports, socket))
             return true;
     return !command->wanted_count;
 }
 
-/* Keeps of SOCKETS those that are asked for. */
-static void keep_wanted(struct sockets *sockets, const struct command *command) {
-    size_t kept = 0;
-    for (size_t i = 0; i < sockets->count; i++)
-        if (is_wanted(command, &sockets->all[i]))
-            sockets->all[kept++] = sockets->all[i];
-    sockets->count = kept;
+static void read_sockets(struct sockets *sockets, const struct command *command) {
+    if (!sockets_read(sockets, is_wanted, command))
+        fail("cannot ask the kernel for its sockets: %s; this takes inet_diag (modprobe tcp_diag "
+             "udp_diag)",
+             strerror(errno));
 }
 
 /* Whether both are of one group, or in each other's way. */
@@ -162,18 +155,19 @@ static bool is_shared(const struct group *group) {
 
 /* -------------------------------------------------------------------------------------- judging */
 
-/* Looks whether the queues move: a while, if there is something in any of them, unless NO_WAIT. */
-static void watch_queues(struct member *members, size_t count, bool no_wait) {
+/* Looks whether the queues move: a while, if there is something in any of them, unless COMMAND
+   says no. */
+static void watch_queues(struct member *members, size_t count, const struct command *command) {
     const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
     bool waiting = false;
     for (size_t i = 0; i < count; i++) {
-        members[i].moved = no_wait || !members[i].socket->waiting;
+        members[i].moved = command->no_wait || !members[i].socket->waiting;
         waiting |= !members[i].moved;
     }
     for (int sample = 0; waiting && sample < SAMPLES; sample++) {
         struct sockets now;
         nanosleep(&pause, NULL);
-        read_sockets(&now);
+        read_sockets(&now, command);
         for (size_t i = 0; i < count; i++) {
             struct socket *then = members[i].socket;
             const struct socket *socket = sockets_find(&now, then->cookie);
@@ -742,8 +736,7 @@ int main(int argc, char **argv) {
     struct command command = {0};
     struct sockets sockets;
     read_command(&command, argc, argv);
-    read_sockets(&sockets);
-    keep_wanted(&sockets, &command);
+    read_sockets(&sockets, &command);
     holders_find(sockets.all, sockets.count);
     int status = report_missing(&command, &sockets);
     struct member *members = got(calloc(sockets.count + 1, sizeof *members));
@@ -753,7 +746,7 @@ int main(int argc, char **argv) {
         status = EXIT_NOTHING;
     }
     if (command.action == SHOW)
-        watch_queues(members, count, command.no_wait);
+        watch_queues(members, count, &command);
     struct group group;
     for (size_t i = 0; i < count; i += group.count) {
         group = group_at(&members[i], count - i);

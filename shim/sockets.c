@@ -20,6 +20,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* What is to be read, and over which netlink socket. */
+struct reader {
+    int line;
+    sockets_filter *wanted;
+    const void *context;
+};
+
 /* Makes room for one more and returns it; NULL and errno if there is no memory. */
 static struct socket *append(struct sockets *sockets) {
     if (sockets->count % 64 == 0) {
@@ -34,7 +41,8 @@ static struct socket *append(struct sockets *sockets) {
 }
 
 /* Takes in one message of the dump; returns false and errno. */
-static bool take(struct sockets *sockets, const struct nlmsghdr *header, uint8_t protocol) {
+static bool take(struct sockets *sockets, const struct reader *reader,
+                 const struct nlmsghdr *header, uint8_t protocol) {
     const struct inet_diag_msg *message = NLMSG_DATA(header);
     if (header->nlmsg_len < NLMSG_LENGTH(sizeof *message))
         return true;
@@ -67,34 +75,43 @@ static bool take(struct sockets *sockets, const struct nlmsghdr *header, uint8_t
                 socket->limit = memory[SK_MEMINFO_RCVBUF];
         }
     }
+    if (!reader->wanted(socket, reader->context))
+        sockets->count--;
     return true;
 }
 
-/* Takes in what the kernel answers over netlink socket LINE; returns false and errno. */
-static bool take_all(struct sockets *sockets, int line, uint8_t protocol) {
+/* What the message that ends a dump says: an error, where the kernel has no inet_diag, or 0. */
+static int end_error(const struct nlmsghdr *header) {
+    int error = 0;
+    if (header->nlmsg_len >= NLMSG_LENGTH(sizeof error))
+        memcpy(&error, NLMSG_DATA(header), sizeof error);
+    return -error;
+}
+
+/* Takes in what the kernel answers; returns false and errno. */
+static bool take_all(struct sockets *sockets, const struct reader *reader, uint8_t protocol) {
     _Alignas(struct nlmsghdr) char buffer[32768];
     for (;;) {
-        ssize_t length = recv(line, buffer, sizeof buffer, 0);
+        ssize_t length = recv(reader->line, buffer, sizeof buffer, 0);
         if (length < 0)
             return false;
         unsigned left = (unsigned)length;
         const struct nlmsghdr *header = (const void *)buffer;
         for (; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
-            if (header->nlmsg_type == NLMSG_DONE)
-                return true;
-            if (header->nlmsg_type == NLMSG_ERROR) {
-                const struct nlmsgerr *error = NLMSG_DATA(header);
-                errno = -error->error;
-                return false;
+            /* An error's message begins with its number, as that of the end does. */
+            if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR) {
+                errno = end_error(header);
+                return errno == 0;
             }
-            if (!take(sockets, header, protocol))
+            if (!take(sockets, reader, header, protocol))
                 return false;
         }
     }
 }
 
 /* Appends the sockets of PROTOCOL and FAMILY; returns false and errno. */
-static bool dump(struct sockets *sockets, int line, uint8_t protocol, uint8_t family) {
+static bool dump(struct sockets *sockets, const struct reader *reader, uint8_t protocol,
+                 uint8_t family) {
     struct {
         struct nlmsghdr header;
         struct inet_diag_req_v2 request;
@@ -109,7 +126,7 @@ static bool dump(struct sockets *sockets, int line, uint8_t protocol, uint8_t fa
                     .idiag_states = 1U << (protocol == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE)},
     };
     size_t first = sockets->count;
-    if (send(line, &message, sizeof message, 0) < 0 || !take_all(sockets, line, protocol))
+    if (send(reader->line, &message, sizeof message, 0) < 0 || !take_all(sockets, reader, protocol))
         return false;
     for (size_t i = first; i < sockets->count; i++)
         sockets->all[i].order = family == AF_INET6 ? i - first : sockets->count - 1 - i;
@@ -135,23 +152,56 @@ static int compare(const void *left, const void *right) {
     return 0;
 }
 
-bool sockets_read(struct sockets *sockets) {
+/* Reads the sockets once; returns false and errno. */
+static bool read_once(struct sockets *sockets, const struct reader *reader) {
     static const uint8_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP}, families[] = {AF_INET, AF_INET6};
     *sockets = (struct sockets){0};
-    int line = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    bool complete = line >= 0;
-    for (int i = 0; complete && i < 4; i++)
-        complete = dump(sockets, line, protocols[i / 2], families[i % 2]);
-    int error = errno;
-    if (line >= 0)
-        close(line);
-    if (!complete) {
-        sockets_free(sockets);
-        errno = error;
-        return false;
-    }
-    qsort(sockets->all, sockets->count, sizeof *sockets->all, compare);
+    for (int i = 0; i < 4; i++)
+        if (!dump(sockets, reader, protocols[i / 2], families[i % 2]))
+            return false;
+    if (sockets->count)
+        qsort(sockets->all, sockets->count, sizeof *sockets->all, compare);
     return true;
+}
+
+/* Whether both are the same sockets in the same order. */
+static bool same(const struct sockets *a, const struct sockets *b) {
+    size_t i = 0;
+    while (i < a->count && i < b->count && a->all[i].cookie == b->all[i].cookie)
+        i++;
+    return i == a->count && i == b->count;
+}
+
+/*
+ * Reads until the same comes twice in a row: the kernel dumps in pieces, and goes on by counting
+ * in a list, so that what is bound or closed between two pieces has it tell of others twice, or
+ * not at all.
+ */
+static bool read_steady(struct sockets *sockets, const struct reader *reader) {
+    enum { TRIES = 20 };
+    bool complete = read_once(sockets, reader), steady = false;
+    for (int i = 0; complete && !steady && i < TRIES; i++) {
+        struct sockets before = *sockets;
+        complete = read_once(sockets, reader);
+        steady = complete && same(&before, sockets);
+        sockets_free(&before);
+    }
+    return complete;
+}
+
+bool sockets_read(struct sockets *sockets, sockets_filter *wanted, const void *context) {
+    struct reader reader = {.wanted = wanted, .context = context};
+    *sockets = (struct sockets){0};
+    reader.line = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (reader.line < 0)
+        return false;
+    bool complete = read_steady(sockets, &reader);
+    int error = errno;
+    close(reader.line);
+    if (!complete)
+        sockets_free(sockets);
+    errno = error;
+    return complete;
 }
 
 struct socket *sockets_find(const struct sockets *sockets, uint64_t cookie) {

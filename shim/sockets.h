@@ -32,7 +32,7 @@ struct socket {
 
     /* Connections in the accept queue of a TCP socket; octets of memory for a UDP one. */
     uint32_t waiting, limit;
-    uint32_t dropped; /* connections or datagrams since the socket is there, for want of room */
+    uint32_t dropped; /* datagrams since the socket is there, mostly for want of room */
 
     /* By holders_find(). */
     struct holder *holders; /* by pid, each process once */
@@ -45,12 +45,15 @@ struct sockets {
     size_t count;
 };
 
+/* Whether SOCKET is wanted, by what CONTEXT says. */
+typedef bool sockets_filter(const struct socket *socket, const void *context);
+
 /*
- * Reads every socket there is by sock_diag(7), no holders yet; those of a group are in order of
- * joining.  Returns false and errno where that cannot be: ENOENT if the kernel has no inet_diag.
- * What SOCKETS holds is to be freed by sockets_free().
+ * Reads by sock_diag(7) the sockets that WANTED is true of, no holders yet; those of a group are in
+ * order of joining.  Returns false and errno where that cannot be: ENOENT if the kernel has no
+ * inet_diag.  What SOCKETS holds is to be freed by sockets_free().
  */
-bool sockets_read(struct sockets *sockets);
+bool sockets_read(struct sockets *sockets, sockets_filter *wanted, const void *context);
 
 /* The one of SOCKETS that has COOKIE; NULL if there is none. */
 struct socket *sockets_find(const struct sockets *sockets, uint64_t cookie);
