@@ -7,7 +7,8 @@
  *
  * A group is what the kernel spreads over: the shared sockets of one protocol, family, address,
  * device and user on a port (inet_reuseport_add_sock(), udp_reuseport_add_sock()).  The sockets
- * that are not shared, or another user's, are shown with it, as they are in its way.
+ * that are not shared, or another user's, are shown with it, as they are in its way; those of each
+ * user have numbers of their own.
  *
  * Exit status: 0, 1 if nothing is on a port, 2 for wrong usage and for errors.
  */
@@ -57,21 +58,14 @@ struct command {
 };
 
 /* What can be wrong with a member. */
-enum problem {
-    NOT_SHARED = 1,
-    OTHER_USER = 2,
-    SEVERAL_HOLDERS = 4,
-    FULL = 8,
-    NOT_MOVING = 16,
-    STOPPED = 32,
-};
+enum problem { NOT_SHARED, OTHER_USER, SEVERAL_HOLDERS, FULL, NOT_MOVING, STOPPED, PROBLEM_KINDS };
 
 struct member {
     struct socket *socket;
-    int number;        /* in order of joining, from 0; -1 if in no group */
-    unsigned problems; /* enum problem */
-    /* Of its queue: it was empty or got shorter, or lost something, while it was looked at. */
-    bool moved, dropped;
+    int number; /* in order of joining, from 0; -1 if in no group */
+    /* Of its queue: it was empty or got shorter, or had no room, while it was looked at. */
+    bool moved, full;
+    bool problems[PROBLEM_KINDS];
 };
 
 /* The members of one group, and what is in its way, in order of joining. */
@@ -82,12 +76,12 @@ struct group {
 
 /* Says what failed, "reuse-group: ...", and exits. */
 __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...) {
+    char *message;
     va_list arguments;
     va_start(arguments, format);
-    fputs("reuse-group: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputs("\n", stderr);
+    bool complete = vasprintf(&message, format, arguments) >= 0;
     va_end(arguments);
+    fprintf(stderr, "reuse-group: %s\n", complete ? message : "out of memory");
     exit(EXIT_TROUBLE);
 }
 
@@ -143,44 +137,20 @@ static struct group group_at(struct member *members, size_t left) {
     return group;
 }
 
-/* Whether the port is shared: a member is known to be, or it has several that may be. */
-static bool is_shared(const struct group *group) {
-    bool shared = false;
+/* Whether the port is shared: a member is known to be; maybe, if several are there that may be. */
+static enum shared shared_of(const struct group *group) {
+    enum shared result = SHARED_NO;
     for (size_t i = 0; i < group->count; i++) {
         enum shared one = group->members[i].socket->shared;
-        shared |= one == SHARED_YES || (one == SHARED_UNKNOWN && group->count > 1);
+        if (one == SHARED_YES)
+            return SHARED_YES;
+        if (one == SHARED_UNKNOWN && group->count > 1)
+            result = SHARED_UNKNOWN;
     }
-    return shared;
+    return result;
 }
 
 /* -------------------------------------------------------------------------------------- judging */
-
-/* Looks whether the queues move: a while, if there is something in any of them, unless COMMAND
-   says no. */
-static void watch_queues(struct member *members, size_t count, const struct command *command) {
-    const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
-    bool waiting = false;
-    for (size_t i = 0; i < count; i++) {
-        members[i].moved = command->no_wait || !members[i].socket->waiting;
-        waiting |= !members[i].moved;
-    }
-    for (int sample = 0; waiting && sample < SAMPLES; sample++) {
-        struct sockets now;
-        nanosleep(&pause, NULL);
-        read_sockets(&now, command);
-        for (size_t i = 0; i < count; i++) {
-            struct socket *then = members[i].socket;
-            const struct socket *socket = sockets_find(&now, then->cookie);
-            members[i].moved |= !socket || socket->waiting < then->waiting;
-            if (!socket)
-                continue;
-            members[i].dropped |= socket->dropped != then->dropped;
-            then->waiting = socket->waiting;
-            then->dropped = socket->dropped;
-        }
-        sockets_free(&now);
-    }
-}
 
 /* Whether the queue has no room for one more. */
 static bool is_full(const struct socket *socket) {
@@ -190,39 +160,91 @@ static bool is_full(const struct socket *socket) {
     return socket->waiting > socket->limit; /* sk_acceptq_is_full(): one more than it says fits */
 }
 
-/* What is wrong with MEMBER; OTHERS_MOVE: another member of its group takes what comes. */
-static unsigned judge(const struct member *member, const struct group *group, bool others_move) {
-    const struct socket *socket = member->socket;
-    unsigned problems = 0;
-    if (socket->shared == SHARED_NO)
-        problems |= NOT_SHARED;
-    if (socket->user != group->members->socket->user)
-        problems |= OTHER_USER;
-    if (socket->holder_count > 1)
-        problems |= SEVERAL_HOLDERS;
-    if (is_full(socket) || member->dropped)
-        problems |= FULL;
-    if (socket->waiting && !member->moved && others_move)
-        problems |= NOT_MOVING;
+/* Takes in how MEMBER's queue is NOW. */
+static void look_again(struct member *member, const struct socket *now) {
+    struct socket *then = member->socket;
+    member->moved |= now->waiting < then->waiting;
+    /* A listener counts as dropped what never was a connection, too. */
+    member->full |= is_full(now) || (now->protocol == IPPROTO_UDP && now->dropped != then->dropped);
+    then->waiting = now->waiting;
+    then->dropped = now->dropped;
+}
+
+/* Looks whether the queues move: a while, if there is something in any of them, unless COMMAND
+   says no. */
+static void watch_queues(struct member *members, size_t count, const struct command *command) {
+    const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
+    bool waiting = false;
+    for (size_t i = 0; i < count; i++) {
+        members[i].moved = command->no_wait || !members[i].socket->waiting;
+        members[i].full = is_full(members[i].socket);
+        waiting |= !members[i].moved;
+    }
+    for (int sample = 0; waiting && sample < SAMPLES; sample++) {
+        struct sockets now;
+        nanosleep(&pause, NULL);
+        read_sockets(&now, command);
+        for (size_t i = 0; i < count; i++) {
+            const struct socket *socket = sockets_find(&now, members[i].socket->cookie);
+            if (socket)
+                look_again(&members[i], socket);
+        }
+        sockets_free(&now);
+    }
+}
+
+/* Leaves those of the COUNT members that are still there, and returns how many: what was closed
+   meanwhile is nobody's, and did not move. */
+static size_t drop_closed(struct member *members, size_t count, const struct command *command) {
+    struct sockets now;
+    size_t kept = 0;
+    read_sockets(&now, command);
+    for (size_t i = 0; i < count; i++)
+        if (sockets_find(&now, members[i].socket->cookie))
+            members[kept++] = members[i];
+    sockets_free(&now);
+    return kept;
+}
+
+/* Whether all that hold SOCKET are stopped. */
+static bool is_stopped(const struct socket *socket) {
     size_t stopped = 0;
     while (stopped < socket->holder_count && holders_stopped(socket->holders[stopped].pid))
         stopped++;
-    if (stopped && stopped == socket->holder_count)
-        problems |= STOPPED;
-    return problems;
+    return stopped && stopped == socket->holder_count;
+}
+
+/* Finds what is wrong with MEMBER of a group that is USER's; OTHERS_MOVE: another member takes
+   what comes. */
+static void judge(struct member *member, uid_t user, bool others_move) {
+    const struct socket *socket = member->socket;
+    member->problems[NOT_SHARED] = socket->shared == SHARED_NO;
+    member->problems[OTHER_USER] = socket->user != user;
+    member->problems[SEVERAL_HOLDERS] = socket->holder_count > 1;
+    member->problems[FULL] = member->full;
+    member->problems[NOT_MOVING] = socket->waiting && !member->moved && others_move;
+    member->problems[STOPPED] = is_stopped(socket);
+}
+
+/* How many of the first COUNT members of GROUP have a number among USER's. */
+static unsigned numbered(const struct group *group, size_t count, uid_t user) {
+    unsigned result = 0;
+    for (size_t i = 0; i < count; i++)
+        result += group->members[i].number >= 0 && group->members[i].socket->user == user;
+    return result;
 }
 
 /* Gives the members of GROUP their numbers, and finds what is wrong with them. */
 static void judge_group(struct group *group) {
-    int number = 0;
+    bool shared = shared_of(group) != SHARED_NO;
+    size_t moving = 0;
+    for (size_t i = 0; i < group->count; i++)
+        moving += group->members[i].moved;
     for (size_t i = 0; i < group->count; i++) {
         struct member *member = &group->members[i];
-        bool others_move = false;
-        for (size_t other = 0; other < group->count; other++)
-            others_move |= other != i && group->members[other].moved;
-        member->problems = judge(member, group, others_move);
-        bool in = is_shared(group) && !(member->problems & (NOT_SHARED | OTHER_USER));
-        member->number = in ? number++ : -1;
+        judge(member, group->members->socket->user, moving > member->moved);
+        bool in = shared && !member->problems[NOT_SHARED];
+        member->number = in ? (int)numbered(group, i, member->socket->user) : -1;
     }
 }
 
@@ -304,25 +326,29 @@ static char *command_text(const struct socket *socket, bool tsv) {
         holders_command(socket->holders[0].pid, command, sizeof command);
     size_t length = COMMAND_WIDTH;
     if (!tsv && strlen(command) > length) {
-        while (((unsigned char)command[length] & 0xc0) == 0x80) /* amidst a UTF-8 character */
+        enum { TAIL = 3 }; /* at most, of a UTF-8 character: it is not to be cut through */
+        while (length > COMMAND_WIDTH - TAIL && ((unsigned char)command[length] & 0xc0) == 0x80)
             length--;
         command[length] = 0;
     }
     return text("%s", *command ? command : "-");
 }
 
-static char *problems_text(unsigned problems) {
-    static const char *const names[] = {"not-shared", "other-user", "several-holders",
-                                        "full",       "not-moving", "stopped"};
-    char *result = text("%s", "");
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (!(problems & 1U << i))
+static char *problems_text(const bool problems[PROBLEM_KINDS]) {
+    static const char *const names[] = {
+        [NOT_SHARED] = "not-shared",           [OTHER_USER] = "other-user",
+        [SEVERAL_HOLDERS] = "several-holders", [FULL] = "full",
+        [NOT_MOVING] = "not-moving",           [STOPPED] = "stopped",
+    };
+    char *result = NULL;
+    for (int i = 0; i < PROBLEM_KINDS; i++) {
+        if (!problems[i])
             continue;
-        char *longer = text("%s%s%s", result, *result ? "," : "", names[i]);
+        char *longer = result ? text("%s,%s", result, names[i]) : text("%s", names[i]);
         free(result);
         result = longer;
     }
-    return *result ? result : text("-");
+    return result ? result : text("-");
 }
 
 static struct row row_of(const struct member *member, bool tsv) {
@@ -369,7 +395,7 @@ static bool print_problem(const struct group *group, enum problem problem, const
     bool any = false;
     for (size_t i = 0; i < group->count; i++) {
         const struct member *member = &group->members[i];
-        if (!(member->problems & problem))
+        if (!member->problems[problem])
             continue;
         if (any)
             fputs(", ", stdout);
@@ -386,39 +412,43 @@ static bool print_problem(const struct group *group, enum problem problem, const
     return any;
 }
 
-/* Whether GROUP, of IPv6, gets IPv4 connections too: those that no IPv4 socket takes. */
+/* Whether GROUP, of IPv6, gets IPv4 connections too: those that no IPv4 socket takes.  A socket
+   that is bound to one address is for IPv6 only, to the kernel. */
 static bool takes_ipv4(const struct group *group) {
-    static const uint8_t any[16];
     const struct socket *socket = group->members->socket;
-    return socket->family == AF_INET6 && !socket->ipv6_only &&
-           !memcmp(socket->address, any, sizeof any);
+    return socket->family == AF_INET6 && !socket->ipv6_only;
 }
 
 /* Prints the line that says what matters of GROUP. */
 static void print_verdict(const struct group *group) {
     const struct socket *first = group->members->socket;
     bool tcp = first->protocol == IPPROTO_TCP;
+    enum shared shared = shared_of(group);
     char *user = user_name(first->user);
     printf("  %zu member%s", group->count, group->count == 1 ? "" : "s");
     if (takes_ipv4(group))
-        fputs(", of IPv4 as well, where no IPv4 socket takes it", stdout);
+        printf(", of IPv4 as well, where no IPv4 socket takes it");
     bool not_shared = print_problem(group, NOT_SHARED, "not shared");
-    if (not_shared)
-        printf(" (nobody can join: stop it and start it with reuse-run)");
+    if (not_shared) /* others may well bind a UDP port that they set SO_REUSEADDR for */
+        printf(" (%s: stop it and start it with reuse-run)",
+               tcp ? "nobody can join" : "not spread over");
     if (print_problem(group, OTHER_USER, "of another user"))
         printf(" (in no group with those of '%s')", user);
-    if (is_shared(group) && !not_shared)
+    if (!not_shared && shared == SHARED_YES)
         printf("; copies of user '%s' can join", user);
+    if (!not_shared && shared == SHARED_UNKNOWN)
+        printf("; may be shared, by copies of user '%s'", user);
     if (print_problem(group, SEVERAL_HOLDERS, "one socket in several processes"))
         printf(" (they take turns, and it stays till all have closed it)");
     if (print_problem(group, FULL, "queue full"))
-        printf(" (%s)", tcp ? "new connections to it wait or fail" : "it loses datagrams");
+        printf(" (%s)", tcp ? "new connections wait or fail" : "datagrams are lost");
     if (print_problem(group, STOPPED, "stopped"))
-        printf(" (it still gets its share: kill -CONT, or kill it)");
+        printf(" (still given a share: kill -CONT, or kill)");
     if (print_problem(group, NOT_MOVING, "not moving"))
-        printf(" (nothing taken in %g s, unlike others, and it still gets its share)",
-               SAMPLES * PAUSE_MS / 1000.0);
-    puts("");
+        printf(
+            " (no shorter queue in %g s, unlike others: hung or overloaded, still given a share)",
+            SAMPLES * PAUSE_MS / 1000.0);
+    printf("\n");
     free(user);
 }
 
@@ -530,62 +560,87 @@ static bool detach(int fd) {
            errno == ENOENT; /* it was so */
 }
 
-/* How many members GROUP has that the kernel knows by number. */
-static unsigned numbered(const struct group *group) {
-    unsigned count = 0;
+/* A group to steer, and a duplicate of one of its members. */
+struct steered {
+    struct group group;
+    int fd;
+};
+
+/* The group as messages name it. */
+static char *group_text(const struct group *group) {
+    const struct socket *socket = group->members->socket;
+    char *address = address_text(socket);
+    char *result = text("%s %s port %u", protocol_name(socket->protocol), address, socket->port);
+    free(address);
+    return result;
+}
+
+/* Whose members of GROUP are steered, if there are several users': the caller's, or those of who
+   came first. */
+static uid_t steered_user(const struct group *group) {
     for (size_t i = 0; i < group->count; i++)
-        count += group->members[i].number >= 0;
-    return count;
+        if (group->members[i].socket->user == geteuid())
+            return geteuid();
+    return group->members->socket->user;
 }
 
 /* Fails unless GROUP can be steered as COMMAND says. */
 static void check_steerable(const struct group *group, const struct command *command) {
-    const struct socket *socket = group->members->socket;
-    char *address = address_text(socket);
-    unsigned count = numbered(group);
+    unsigned count = numbered(group, group->count, steered_user(group));
+    if (count == 0 && group->members->socket->shared == SHARED_UNKNOWN)
+        fail("cannot steer %s: cannot see whether it is shared; be its user, or root",
+             group_text(group));
     if (count == 0)
-        fail("cannot steer %s %s port %u: it is not shared; start its server with reuse-run",
-             protocol_name(socket->protocol), address, socket->port);
+        fail("cannot steer %s: it is not shared; start its server with reuse-run",
+             group_text(group));
     if (command->action == STEER && command->last >= count)
-        fail("cannot steer %s %s port %u to member %u: its members are 0 to %u",
-             protocol_name(socket->protocol), address, socket->port, command->last, count - 1);
-    free(address);
+        fail("cannot steer %s to member %u: its members are 0 to %u", group_text(group),
+             command->last, count - 1);
 }
 
-/* Steers GROUP as COMMAND says, through a duplicate of any member. */
-static void steer(const struct group *group, const struct command *command) {
+/* A duplicate of any member of GROUP; fails if none is to be had. */
+static int take_any(const struct group *group) {
+    uid_t user = steered_user(group);
     int fd = -1;
-    const struct socket *socket = NULL;
-    for (size_t i = 0; fd < 0 && i < group->count; i++) {
-        socket = group->members[i].socket;
-        if (group->members[i].number >= 0)
-            fd = holders_take(socket);
-    }
+    for (size_t i = 0; fd < 0 && i < group->count; i++)
+        if (group->members[i].number >= 0 && group->members[i].socket->user == user)
+            fd = holders_take(group->members[i].socket);
     if (fd < 0)
-        fail("cannot steer %s port %u: no socket of it is to be had: %s; be its user, or root",
-             protocol_name(socket->protocol), socket->port, strerror(errno));
-    bool done = command->action == STEER ? attach(fd, command->first, command->last) : detach(fd);
-    if (!done && errno == EINVAL)
-        fail("cannot steer %s port %u: its one member was shared after it was bound, which makes a "
-             "group only when another joins",
-             protocol_name(socket->protocol), socket->port);
-    if (!done)
-        fail("cannot steer %s port %u: %s; this takes Linux 5.3 or newer, and no SO_LOCK_FILTER",
-             protocol_name(socket->protocol), socket->port, strerror(errno));
-    close(fd);
+        fail("cannot steer %s: no socket of it is to be had: %s; be its user, or root",
+             group_text(group), strerror(errno));
+    return fd;
+}
+
+/* What to say of an ERROR that steering ended in. */
+static const char *steering_error(int error) {
+    if (error == EINVAL)
+        return "its one member was shared after it was bound, which makes a group only when "
+               "another joins";
+    if (error == EOPNOTSUPP)
+        return "an MPTCP socket cannot be steered";
+    return "this takes Linux 5.3 or newer, and no SO_LOCK_FILTER";
 }
 
 /* Steers every group of MEMBERS, or none of them if one cannot be. */
 static void steer_all(struct member *members, size_t count, const struct command *command) {
-    struct group group;
-    for (size_t i = 0; i < count; i += group.count) {
-        group = group_at(&members[i], count - i);
-        check_steerable(&group, command);
+    struct steered *all = got(calloc(count, sizeof *all));
+    size_t groups = 0;
+    for (size_t i = 0; i < count; i += all[groups++].group.count) {
+        all[groups].group = group_at(&members[i], count - i);
+        check_steerable(&all[groups].group, command);
+        all[groups].fd = take_any(&all[groups].group);
     }
-    for (size_t i = 0; i < count; i += group.count) {
-        group = group_at(&members[i], count - i);
-        steer(&group, command);
+    for (size_t i = 0; i < groups; i++) {
+        if (command->action == STEER ? attach(all[i].fd, command->first, command->last)
+                                     : detach(all[i].fd))
+            continue;
+        int error = errno;
+        for (size_t done = 0; command->action == STEER && done < i; done++)
+            detach(all[done].fd);
+        fail("cannot steer %s: %s: %s", group_text(&all[i].group), strerror(error),
+             steering_error(error));
     }
+    free(all); /* the descriptors end with the process */
 }
 
 /* ------------------------------------------------------------------------ the command, and main */
@@ -663,6 +718,8 @@ static void read_command(struct command *command, int argc, char **argv) {
         {"version", no_argument, NULL, VERSION_OPTION},
         {0},
     };
+    static char name[] = "reuse-group";
+    argv[0] = name; /* for getopt_long()'s messages */
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
@@ -700,14 +757,15 @@ static void read_command(struct command *command, int argc, char **argv) {
 }
 
 /* Says on which ports of COMMAND nothing is; returns the exit status. */
-static int report_missing(const struct command *command, const struct sockets *sockets) {
+static int report_missing(const struct command *command, const struct member *members,
+                          size_t count) {
     int status = EXIT_SUCCESS;
     for (size_t i = 0; i < command->wanted_count; i++) {
         const struct wanted *wanted = &command->wanted[i];
         size_t found = 0;
-        while (found < sockets->count && !is_in(&wanted->ports, &sockets->all[found]))
+        while (found < count && !is_in(&wanted->ports, members[found].socket))
             found++;
-        if (found < sockets->count)
+        if (found < count)
             continue;
         fprintf(stderr, "reuse-group: nothing is on port %s\n", wanted->list);
         status = EXIT_NOTHING;
@@ -724,7 +782,7 @@ static size_t make_members(struct member *members, const struct sockets *sockets
     struct group group;
     for (size_t i = 0; i < sockets->count; i += group.count) {
         group = group_at(&members[i], sockets->count - i);
-        if (shared && !is_shared(&group))
+        if (shared && shared_of(&group) == SHARED_NO)
             continue;
         memmove(&members[count], group.members, group.count * sizeof *members);
         count += group.count;
@@ -738,15 +796,16 @@ int main(int argc, char **argv) {
     read_command(&command, argc, argv);
     read_sockets(&sockets, &command);
     holders_find(sockets.all, sockets.count);
-    int status = report_missing(&command, &sockets);
     struct member *members = got(calloc(sockets.count + 1, sizeof *members));
     size_t count = make_members(members, &sockets, !command.wanted_count);
+    if (command.action == SHOW)
+        watch_queues(members, count, &command);
+    count = drop_closed(members, count, &command);
+    int status = report_missing(&command, members, count);
     if (!command.wanted_count && !count) {
         fputs("reuse-group: no port is shared\n", stderr);
         status = EXIT_NOTHING;
     }
-    if (command.action == SHOW)
-        watch_queues(members, count, &command);
     struct group group;
     for (size_t i = 0; i < count; i += group.count) {
         group = group_at(&members[i], count - i);

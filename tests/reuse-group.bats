@@ -16,6 +16,9 @@ teardown() {
     for one in ${open[@]+"${open[@]}"}; do
         exec {one}>&-
     done
+    for one in ${started[@]+"${started[@]}"}; do
+        kill -CONT "$one" 2>/dev/null || true # or it would not end
+    done
     common_teardown
 }
 
@@ -130,10 +133,26 @@ needs_root() {
         skip "needs root, to run programs as other users"
 }
 
+# group_as_nobody ARG...: runs reuse-group as an ordinary user, after publish.
+group_as_nobody() {
+    run setpriv --reuid 65534 --regid 65534 --clear-groups "$public/reuse-group" "$@"
+}
+
 # The programs, for an ordinary user who may not see the checkout.
 publish() {
     needs_root
-    public "$build/reuse-group" "$shim" "$programs/http-server"
+    public "$build/reuse-group" "$shim" "$programs/http-server" "$programs/bind-to"
+}
+
+# in_name_of NAME COMMAND...: runs COMMAND in this process's place.  For start.
+in_name_of() {
+    exec -a "$1" "${@:2}"
+}
+
+# named NAME PORT: starts hold with NAME for its command line's first word.
+named() {
+    start named in_name_of "$1" "$programs/hold" "$2"
+    eventually listening 1 "$2"
 }
 
 # --- the table ---
@@ -261,6 +280,9 @@ publish() {
     eventually listening 1 "$port"
     group "$port"
     keeps_quiet_of "IPv4"
+    servers 1 http-server "[::1]:$port"
+    group "[::1]:$port"
+    keeps_quiet_of "IPv4"
 }
 
 @test "UDP sockets show the memory that waiting datagrams take, and its limit" {
@@ -296,6 +318,83 @@ publish() {
     is 12 "$(awk -F '\t' 'END { print NF }' <<<"$output")"
 }
 
+@test "control characters in a command line are not printed" {
+    named $'a\177b\302\233c\302\240d\e' "$port"
+    is $'a?b??c\302\240d? '"$port" "$(cells COMMAND "$port")"
+}
+
+@test "a long command line is cut, and no character in two" {
+    local many
+    printf -v many '%59s' ''
+    named "${many// /a}$(printf '\303\251')bc" "$port"
+    group "$port"
+    [[ ${lines[1]} == *"  ${many// /a}" ]]
+    is "${many// /a}"$'\303\251'"bc $port" "$(cells COMMAND "$port")"
+    printf -v many '%100s' ''
+    named "${many// /$'\200'}" $((port + 1000))
+    group $((port + 1000))
+    is 57 "$(tail -n +2 <<<"$output" | tr -dc '\200' | wc -c)"
+}
+
+@test "a socket for one device is in no group with those for all" {
+    start any with_shim "$programs/hold" "$port"
+    start device with_shim "$programs/hold" -i lo "$port"
+    eventually listening 2 "$port"
+    is "0 0" "$(cells NO "$port")"
+    is "127.0.0.1 127.0.0.1%lo" "$(cells ADDRESS "$port")"
+}
+
+@test "IPv6 sockets for IPv6 only are in no group with the others" {
+    start one with_shim "$programs/bind-to" -w udp6 "[::]:$port"
+    eventually bound 1 "$port"
+    start only with_shim python3 -c "
+import socket, time
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+s.bind(('::', $port))
+time.sleep(30)"
+    eventually bound 2 "$port"
+    is "0 0" "$(cells NO "$port")"
+}
+
+@test "an MPTCP listener is shown as shared, and cannot be steered" {
+    start mptcp "$programs/hold" -m "$port"
+    eventually listening 1 "$port" || skip "no MPTCP"
+    is yes "$(cells SHARED "$port")"
+    group --steer=0 "$port"
+    [[ $status -eq 2 ]]
+    says "cannot steer tcp 127.0.0.1 port $port: " "an MPTCP socket cannot be steered"
+}
+
+@test "sockets that come and go leave the others in the table, each once" {
+    start churn python3 -c "
+import socket, time
+def sockets(count):
+    made = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+    for one in made:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(('127.0.0.1', $port))
+    return made
+steady = sockets(900)
+print(*[__import__('os').fstat(s.fileno()).st_ino for s in steady], sep='\n', flush=True)
+while True:
+    some = sockets(5)
+    time.sleep(0.005)
+    del some
+    time.sleep(0.005)"
+    eventually steady_bound
+    # The tables of one read each were wrong in one of 15 tries.
+    for _ in {1..40}; do
+        "$build/reuse-group" --tsv --no-wait "$port" | awk -F '\t' 'NR > 1 { print $NF }' >inodes
+        is 0 "$(sort inodes | uniq -d | wc -l)"
+        is 900 "$(grep --count --line-regexp --file=churn.log inodes)"
+    done
+}
+
+steady_bound() {
+    [[ $(wc -l <churn.log) -eq 900 ]]
+}
+
 # --- what is wrong ---
 
 @test "a member that is not shared is told: nobody can join" {
@@ -307,6 +406,16 @@ publish() {
     keeps_quiet_of "can join: copies" "user 'root' can join"
     is "not-shared" "$(cells PROBLEMS "$port")"
     is "-" "$(cells NO "$port")"
+}
+
+@test "a UDP port that is not shared is not said to be closed to others" {
+    start alone "$programs/bind-to" -aw udp "127.0.0.1:$port"
+    eventually bound 1 "$port"
+    start other "$programs/bind-to" -aw udp "127.0.0.1:$port"
+    eventually bound 2 "$port"
+    group "$port"
+    says "2 members; not shared: pid " "(not spread over: "
+    keeps_quiet_of "join"
 }
 
 @test "the user whose copies can join is named" {
@@ -325,23 +434,37 @@ publish() {
     group "$port"
     says "2 members; of another user: pid $pid (in no group with those of 'root')"
     is "other-user" "$(cell_of "$pid" PROBLEMS "$port")"
-    is "0 -" "$(cells NO "$port")"
+    is "0 0" "$(cells NO "$port")"
 }
 
 @test "what the caller may not see is shown as -, with a note" {
     publish
     servers 2 http-server "$port"
-    run setpriv --reuid 65534 --regid 65534 --clear-groups "$public/reuse-group" "$port"
+    group_as_nobody "$port"
     [[ $status -eq 0 ]]
     [[ $(grep -c ' 0  *-  root  - .* 128  -$\| 1  *-  root  - .* 128  -$' <<<"$output") -eq 2 ]]
-    says "2 members" "-: not for this caller to see; root, "
+    says "2 members; may be shared, by copies of user 'root'" "-: not for this caller to see; root, "
+}
+
+@test "one socket that the caller may not see is not said to be shared, nor not to be" {
+    publish
+    start alone "$programs/http-server" "$port"
+    eventually listening 1 "$port"
+    group_as_nobody
+    [[ $status -eq 1 ]]
+    group_as_nobody "$port"
+    [[ $status -eq 0 ]]
+    keeps_quiet_of "join" "shared"
+    group_as_nobody --steer=0 "$port"
+    [[ $status -eq 2 ]]
+    says "cannot steer tcp 127.0.0.1 port $port: cannot see whether it is shared; be its user, or root"
 }
 
 @test "an ordinary user sees its own, without a note" {
     publish
     LD_PRELOAD=$public/libreuse.so start own as_nobody "$public/http-server" "$port"
     eventually listening 1 "$port"
-    run setpriv --reuid 65534 --regid 65534 --clear-groups "$public/reuse-group" "$port"
+    group_as_nobody "$port"
     [[ $status -eq 0 ]]
     says "$pid  nobody  yes" "$public/http-server"
     keeps_quiet_of "not for this caller"
@@ -356,6 +479,27 @@ publish() {
     is "several-holders" "$(cells PROBLEMS "$port")"
     [[ $(cells PID "$port") == "$pid",*,* ]]
     pkill --parent "$pid"
+}
+
+@test "a process that has a socket twice is one process" {
+    start twice with_shim "$programs/hold" -d "$port"
+    eventually listening 1 "$port"
+    is "$pid" "$(cells PID "$port")"
+    is "-" "$(cells PROBLEMS "$port")"
+}
+
+@test "a socket is stopped when all that hold it are, not before" {
+    start several with_shim "$programs/hold" -n 2 "$port"
+    eventually listening 1 "$port"
+    local child
+    child=$(pgrep --parent "$pid")
+    kill -STOP "$pid"
+    eventually in_state T "$pid"
+    is "several-holders" "$(cells PROBLEMS "$port")"
+    kill -STOP "$child"
+    eventually in_state T "$child"
+    is "several-holders,stopped" "$(cells PROBLEMS "$port")"
+    kill -KILL "$child" "$pid"
 }
 
 several_hold() {
@@ -385,7 +529,76 @@ several_hold() {
     done
     exec {socket}>&-
     group "$port"
-    says "queue full: pid $pid (it loses datagrams)"
+    says "queue full: pid $pid (datagrams are lost)"
+}
+
+@test "a UDP socket that loses what is too large for the room left is full" {
+    start silent "$programs/bind-to" -rw udp "127.0.0.1:$port"
+    eventually bound 1 "$port"
+    local silent=$pid
+    start sender python3 -c "
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    s.sendto(bytes(60000), ('127.0.0.1', $port))
+    time.sleep(0.02)"
+    eventually loses "$silent"
+    (($(cells WAITING "$port") + 20000 < $(cells LIMIT "$port")))
+}
+
+# loses PID: whether its queue is said to be full.
+loses() {
+    is full "$(cell_of "$1" PROBLEMS "$port")"
+}
+
+@test "a UDP socket that lost datagrams once is not full for ever" {
+    servers 1 udp-server "$port"
+    kill -STOP "${pids[0]}"
+    eventually in_state T "${pids[0]}"
+    local socket number
+    exec {socket}<>"/dev/udp/127.0.0.1/$port"
+    for ((number = 0; number < 400; number++)); do
+        echo x >&"$socket"
+    done
+    is "full,stopped" "$(cells PROBLEMS "$port")"
+    kill -CONT "${pids[0]}"
+    eventually drained
+    kill -STOP "${pids[0]}"
+    eventually in_state T "${pids[0]}"
+    echo x >&"$socket"
+    exec {socket}>&-
+    [[ $(cells WAITING "$port") -gt 0 ]]
+    is "stopped" "$(cells PROBLEMS "$port")"
+    kill -CONT "${pids[0]}"
+}
+
+drained() {
+    [[ $(cells WAITING "$port") -eq 0 ]]
+}
+
+@test "a listener that gets what is no connection is not full" {
+    start hung with_shim "$programs/hold" -b 100 "$port"
+    eventually listening 1 "$port"
+    connect 1
+    start stray python3 -c "
+import socket, struct, time
+# Bare FINs, of no connection.
+head = struct.pack('!HHIIBBHHH', 9, $port, 1, 0, 5 << 4, 1, 1024, 0, 0)
+pseudo = socket.inet_aton('127.0.0.1') * 2 + struct.pack('!BBH', 0, 6, len(head))
+total = sum(struct.unpack('!16H', pseudo + head))
+total = (total & 0xffff) + (total >> 16)
+head = head[:16] + struct.pack('!H', ~(total + (total >> 16)) & 0xffff) + head[18:]
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+while True:
+    s.sendto(head, ('127.0.0.1', 0))
+    time.sleep(0.01)"
+    eventually drops
+    is "-" "$(cells PROBLEMS "$port")"
+}
+
+# drops: whether the listener has dropped something.
+drops() {
+    ss --no-header --listening --tcp --memory "sport = :$port" | grep --quiet ',d[1-9]'
 }
 
 @test "a stopped copy among live ones under load is told, and no other" {
@@ -402,6 +615,11 @@ several_hold() {
     kill "$load"
     kill -CONT "${pids[1]}"
     eventually moves "${pids[1]}"
+}
+
+# in_state STATE PID: whether the process is, as ps shows it.
+in_state() {
+    [[ $(ps --no-headers --format state --pid "$2") == "$1" ]]
 }
 
 # stands PID, moves PID: whether connections wait for it.
@@ -423,7 +641,7 @@ moves() {
     done
     eventually stands "$hung"
     group "$port"
-    says "not moving: pid $hung (nothing taken in 0.5 s"
+    says "not moving: pid $hung (no shorter queue in 0.5 s"
     keeps_quiet_of "stopped"
     group --no-wait "$port"
     keeps_quiet_of "not moving"
@@ -435,6 +653,26 @@ moves() {
     eventually listening 2 "$port"
     connect 20
     is "- -" "$(cells PROBLEMS "$port")"
+}
+
+@test "a member that ends while queues are watched is gone, and blames no other" {
+    start hung with_shim "$programs/hold" "$port"
+    start ends with_shim "$programs/hold" "$port"
+    local ends=$pid
+    eventually listening 2 "$port"
+    connect 20
+    start watch "$build/reuse-group" "$port"
+    eventually watching "$pid"
+    kill "$ends"
+    wait "$pid"
+    run cat watch.log
+    says "1 member; "
+    keeps_quiet_of "not moving"
+}
+
+# watching PID: whether it sleeps between looks.
+watching() {
+    [[ $(</proc/"$1"/wchan) == *nanosleep* ]]
 }
 
 # --- options and output ---
@@ -463,6 +701,13 @@ moves() {
     says "reuse-group: cannot write: "
     run bash -c "'$build/reuse-group' --help >/dev/full"
     [[ $status -eq 2 ]]
+}
+
+@test "a kernel that does not tell of its sockets is exit 2" {
+    [[ $(uname -m) == x86_64 ]] || skip "knows the number of socket(2) on x86-64 alone"
+    run "$programs/deny" 41 93 "$build/reuse-group" "$port"
+    [[ $status -eq 2 ]]
+    says "reuse-group: cannot ask the kernel for its sockets: Protocol not supported"
 }
 
 # --- steering ---
@@ -534,6 +779,87 @@ moves() {
     is 3 "$(answers 60 127.0.0.1 | wc -l)"
 }
 
+@test "where one group is another user's, nothing is steered" {
+    publish
+    for _ in 1 2; do
+        LD_PRELOAD=$public/libreuse.so start own as_nobody "$public/http-server" "$port"
+    done
+    eventually listening 2 "$port"
+    servers 2 http-server "[::1]:$port"
+    group_as_nobody --steer=1 "$port"
+    [[ $status -eq 2 ]]
+    says "cannot steer tcp ::1 port $port: "
+    is 2 "$(answers 60 127.0.0.1 | wc -l)"
+}
+
+@test "where the kernel refuses one group, nothing is steered" {
+    servers 2 udp-server "127.0.0.1:$port"
+    start later "$programs/bind-to" -lw udp6 "[::1]:$port"
+    eventually bound 3 "$port"
+    group --steer=0 "$port/udp"
+    [[ $status -eq 2 ]]
+    says "cannot steer udp ::1 port $port: " "its one member was shared after it was bound"
+    is 2 "$(datagrams 60 | cut -d ' ' -f 1 | sort -u | wc -l)"
+}
+
+@test "nothing on one of the ports is exit 1, and nothing is steered" {
+    servers 2 http-server "$port"
+    group --steer=0 "$port" 9
+    [[ $status -eq 1 ]]
+    is 2 "$(answers 60 127.0.0.1 | wc -l)"
+}
+
+@test "a group that was never steered can be unsteered" {
+    servers 1 http-server "$port"
+    group --unsteer "$port"
+    [[ $status -eq 0 && -z $output ]]
+}
+
+@test "steered, datagrams with IP options are spread over the range as well" {
+    servers 3 udp-server "$port"
+    group --steer=1-2 "$port"
+    python3 >flows -c "
+import socket
+for _ in range(40):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([1] * 8))
+    s.settimeout(5)
+    s.sendto(b'who', ('127.0.0.1', $port))
+    print(s.recv(99).decode().split()[1])"
+    is "${pids[1]} ${pids[2]}" "$(sort -nu flows | paste -sd ' ')"
+}
+
+@test "users who share a UDP port have numbers of their own, and each steers its own" {
+    publish
+    local other
+    local members=()
+    for other in as_nobody as_nobody "" ""; do
+        start member $other "$public/bind-to" -arw udp "127.0.0.1:$port"
+        members+=("$pid")
+        eventually holds "$pid" --udp
+    done
+    is "0 1 0 1" "$(cells NO "$port")"
+    group --steer=1 "$port"
+    [[ $status -eq 0 ]]
+    group_as_nobody --steer=0 "$port"
+    [[ $status -eq 0 ]]
+    # The kernel gives all to the group that came last.
+    datagrams_unanswered 20
+    [[ $(cells WAITING "$port") == "0 0 0 "[1-9]* ]]
+    kill "${members[@]:2}"
+    eventually bound 2 "$port"
+    datagrams_unanswered 20
+    [[ $(cells WAITING "$port") == [1-9]*" 0" ]]
+}
+
+# datagrams_unanswered N: sends a datagram from each of N sockets.
+datagrams_unanswered() {
+    local number
+    for ((number = 0; number < $1; number++)); do
+        echo x >"/dev/udp/127.0.0.1/$port"
+    done
+}
+
 @test "a malformed range, a missing port, an empty port and an unshared one are refused" {
     for bad in x 3-2 1- -1 65536 1-2-3 ''; do
         group --steer="$bad" "$port"
@@ -561,7 +887,7 @@ moves() {
     eventually holds "$first" --listening --tcp
     LD_PRELOAD=$public/libreuse.so start own2 as_nobody "$public/http-server" "$port"
     eventually listening 2 "$port"
-    run setpriv --reuid 65534 --regid 65534 --clear-groups "$public/reuse-group" --steer 0 "$port"
+    group_as_nobody --steer 0 "$port"
     [[ $status -eq 0 ]]
     is "$first 20" "$(answers 20 127.0.0.1)"
     run setpriv --reuid 65533 --regid 65533 --clear-groups "$public/reuse-group" --steer 1 "$port"

@@ -1,13 +1,14 @@
 /*
- * bind-to [-1rsuw] KIND [ADDRESS:]PORT... - binds a socket of KIND (socket-kind.h) to each address
- * in turn, and prints what came of it and the socket's SO_REUSEPORT:
+ * bind-to [-1alrsuw] KIND [ADDRESS:]PORT... - binds a socket of KIND (socket-kind.h) to each
+ * address in turn, and prints what came of it and the socket's SO_REUSEPORT:
  *
  *     127.0.0.1:8000 bound, SO_REUSEPORT 1
  *     127.0.0.1:8001 EADDRINUSE, SO_REUSEPORT 0
  *
- * -1: one socket for all the addresses.  -r: SO_REUSEPORT is set before, by the program itself.
- * -s: an IPv6 address is as short as can be.  -u: the addresses are of AF_UNSPEC.  -w: waits to be
- * killed, and holds the ports until then.
+ * -1: one socket for all the addresses.  -a: SO_REUSEADDR is set before.  -r: SO_REUSEPORT is set
+ * before, by the program itself; -l: it is later, after the bind.  -s: an IPv6 address is as short
+ * as can be.  -u: the addresses are of AF_UNSPEC.  -w: waits to be killed, and holds the ports
+ * until then.
  *
  * ADDRESS is numeric, an IPv6 one in brackets; 0.0.0.0 or [::] where it is left out.  Kinds other
  * than IP take "-" for an address, and get one of their own that they can bind to.
@@ -59,10 +60,17 @@ static socklen_t read_address(const struct socket_kind *kind, const char *text,
     }
 }
 
-static int new_socket(const struct socket_kind *kind, bool shared) {
+static void set_option(int fd, int option) {
     int on = 1;
+    if (setsockopt(fd, SOL_SOCKET, option, &on, sizeof on)) {
+        perror("setsockopt");
+        exit(2);
+    }
+}
+
+static int new_socket(const struct socket_kind *kind) {
     int fd = socket(kind->domain, kind->type, kind->protocol);
-    if (fd < 0 || (shared && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on))) {
+    if (fd < 0) {
         perror(kind->name);
         exit(2);
     }
@@ -70,9 +78,12 @@ static int new_socket(const struct socket_kind *kind, bool shared) {
 }
 
 int main(int argc, char **argv) {
-    bool one = false, shared = false, brief = false, unspecified = false, wait_for_kill = false;
-    for (int option; (option = getopt(argc, argv, "1rsuw")) != -1;) {
+    bool one = false, address_shared = false, later = false, shared = false;
+    bool brief = false, unspecified = false, wait_for_kill = false;
+    for (int option; (option = getopt(argc, argv, "1alrsuw")) != -1;) {
         one |= option == '1';
+        address_shared |= option == 'a';
+        later |= option == 'l';
         shared |= option == 'r';
         brief |= option == 's';
         unspecified |= option == 'u';
@@ -86,7 +97,11 @@ int main(int argc, char **argv) {
     int fd = -1;
     for (int i = optind + 1; i < argc; i++) {
         if (fd < 0 || !one)
-            fd = new_socket(kind, shared);
+            fd = new_socket(kind);
+        if (address_shared)
+            set_option(fd, SO_REUSEADDR);
+        if (shared)
+            set_option(fd, SO_REUSEPORT);
         struct sockaddr_storage address;
         socklen_t length = read_address(kind, argv[i], &address);
         if (brief && kind->domain == AF_INET6)
@@ -94,6 +109,8 @@ int main(int argc, char **argv) {
         if (unspecified)
             address.ss_family = AF_UNSPEC;
         int result = bind(fd, (struct sockaddr *)&address, length);
+        if (later)
+            set_option(fd, SO_REUSEPORT);
         printf("%s %s, SO_REUSEPORT %d\n", argv[i], result ? strerrorname_np(errno) : "bound",
                reuseport_of(fd));
     }
