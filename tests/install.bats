@@ -23,11 +23,13 @@ make_quietly() {
     (cd tree && find . -type f -printf '%m %p\n' | sort --key=2) >installed
     diff - installed <<'END'
 755 ./usr/bin/reuse-group
+755 ./usr/bin/reuse-launch
 755 ./usr/bin/reuse-run
 755 ./usr/bin/reuse-spread
 644 ./usr/lib/x86_64-linux-gnu/libreuse.so
 644 ./usr/lib32/libreuse.so
 644 ./usr/share/man/man1/reuse-group.1
+644 ./usr/share/man/man1/reuse-launch.1
 644 ./usr/share/man/man1/reuse-run.1
 644 ./usr/share/man/man1/reuse-spread.1
 644 ./usr/share/man/man8/libreuse.so.8

@@ -1,7 +1,7 @@
 /*
- * http-server [[ADDRESS:]PORT] - a small HTTP server, as plain as one can be: one process, one
- * connection at a time, SO_REUSEADDR and nothing else set before bind().  It answers every request
- * with the client's address and its own process id:
+ * http-server [[ADDRESS:]PORT [DELAY]] - a small HTTP server, as plain as one can be: one process,
+ * one connection at a time, SO_REUSEADDR and nothing else set before bind().  It answers every
+ * request, after DELAY milliseconds, with the client's address and its own process id:
  *
  *     client 127.0.0.1:51234, server pid 4242
  *
@@ -30,7 +30,7 @@ static int read_request(int fd) {
     return -1;
 }
 
-static void answer(int fd, const struct sockaddr_storage *client) {
+static void answer(int fd, const struct sockaddr_storage *client, int delay) {
     char host[INET6_ADDRSTRLEN], body[sizeof host + 64], response[sizeof body + 128];
     const struct sockaddr_in *in = (const struct sockaddr_in *)client;
     const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)client;
@@ -39,6 +39,7 @@ static void answer(int fd, const struct sockaddr_storage *client) {
         !inet_ntop(client->ss_family, ipv6 ? (const void *)&in6->sin6_addr : &in->sin_addr, host,
                    sizeof host))
         return;
+    usleep((useconds_t)delay * 1000);
     int length = snprintf(body, sizeof body, "client %s:%d, server pid %d\n", host,
                           ntohs(in->sin_port), (int)getpid());
     length = snprintf(response, sizeof response,
@@ -53,6 +54,7 @@ static void answer(int fd, const struct sockaddr_storage *client) {
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     int listener = server_socket(argc > 1 ? argv[1] : "8000", SOCK_STREAM);
+    int delay = argc > 2 ? atoi(argv[2]) : 0;
     if (listen(listener, 128))
         die("listen");
     for (;;) {
@@ -61,7 +63,7 @@ int main(int argc, char **argv) {
         int fd = accept(listener, (struct sockaddr *)&client, &length);
         if (fd < 0)
             continue;
-        answer(fd, &client);
+        answer(fd, &client, delay);
         close(fd);
     }
 }
