@@ -39,6 +39,8 @@ none_runs() {
     [[ $(count '^client 127.0.0.1:[0-9]+, server pid [0-9]+$') -eq 20 ]]
     [[ $(count '^pid [0-9]+ answered [0-9]+$') -ge 2 ]]
     [[ $output == *"chi-square"*"over 3 copies"* ]]
+    [[ $(count '^reuse-launch: (reload: )?3 copies serve on 127.0.0.1:8000/tcp: pids') -eq 2 ]]
+    [[ $(count '^requests answered: [1-9][0-9]+$') -eq 1 && ${lines[-1]} == 'requests failed: 0' ]]
     [[ $output != *$'\e'* ]]
     none_runs http-server
 }
