@@ -29,13 +29,17 @@ SHIM_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -U_FORTIFY_SOURCE \
 SHIM_SOURCES = shim/libreuse.c shim/log.c shim/ports.c shim/share.c
 HEADERS = $(wildcard shim/*.h)
 
+# What $(CC) builds for, where reuse-run knows the system calls: trap.c.
+MACHINE := $(filter __x86_64__ __i386__ __AARCH64EL__,\
+    $(shell $(CC) $(CPPFLAGS) $(CFLAGS) -E -dM -x c /dev/null 2>/dev/null))
+CAN_RUN := $(MACHINE)
+
 # The 32-bit shim is for the 32-bit programs of a 64-bit machine, where the compiler can build it.
-CAN_M32 := $(shell $(CC) -m32 -shared -nostdlib -include stdlib.h -x c /dev/null -o /dev/null \
-    2>/dev/null && echo yes)
+CAN_M32 := $(if $(filter __x86_64__,$(MACHINE)),$(shell \
+    $(CC) -m32 -shared -nostdlib -include stdlib.h -x c /dev/null -o /dev/null 2>/dev/null && \
+    echo yes))
 SHIMS = build/libreuse.so $(if $(CAN_M32),build/lib32/libreuse.so)
 
-# reuse-run knows the system calls of x86-64 alone.
-CAN_RUN := $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),yes)
 PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-group
 
 SCRIPTS = scripts/reuse-launch scripts/reuse-spread
@@ -133,7 +137,7 @@ loader_lib = $(or $(shell mkdir -p build; echo 'int main(void) { return 0; }' | 
     $(CC) $(1) -x c -o build/loader-probe - && \
     "$$(readelf -l build/loader-probe | sed -n 's/.*interpreter: \(.*\)]/\1/p')" --list-diagnostics \
     2>/dev/null | sed -n 's/^dl_dst_lib="\(.*\)"/\1/p'), \
-    $(notdir $(shell $(CC) $(1) -print-multi-os-directory)),lib)
+    $(notdir $(shell $(CC) $(1) -print-multi-os-directory 2>/dev/null)),lib)
 # Asked when needed, once.
 LIB = $(eval LIB := $(call loader_lib))$(LIB)
 LIB32 = $(eval LIB32 := $(call loader_lib,-m32))$(LIB32)

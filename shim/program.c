@@ -210,7 +210,8 @@ void program_judge(struct program *program, const char *name) {
     }
 }
 
-bool program_loads(const char *path, struct program_abi abi) {
+/* Reads the ABI of the ELF file at PATH; returns false if there is none. */
+static bool read_abi(struct program_abi *abi, const char *path) {
     uint8_t header[sizeof(Elf32_Ehdr)];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -220,6 +221,17 @@ bool program_loads(const char *path, struct program_abi abi) {
     struct image image = {header, sizeof header};
     if (!whole || !is_elf(image))
         return false;
-    struct program_abi own = abi_of(image);
-    return own.word == abi.word && own.machine == abi.machine;
+    *abi = abi_of(image);
+    return true;
+}
+
+struct program_abi program_own_abi(void) {
+    struct program_abi own = {0};
+    read_abi(&own, "/proc/self/exe");
+    return own;
+}
+
+bool program_loads(const char *path, struct program_abi abi) {
+    struct program_abi own;
+    return read_abi(&own, path) && own.word == abi.word && own.machine == abi.machine;
 }

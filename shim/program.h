@@ -25,12 +25,15 @@ struct program_abi {
 
 struct program {
     enum program_kind kind;
-    struct program_abi abi; /* of a dynamic one */
+    struct program_abi abi; /* of an ELF file */
     char path[4096];        /* the file that was judged: a script's interpreter */
 };
 
 /* Judges the program that execvp(3) would run for NAME; a script by its interpreter. */
 void program_judge(struct program *program, const char *name);
+
+/* What this program itself is. */
+struct program_abi program_own_abi(void);
 
 /* Whether the file at PATH can be loaded into programs of ABI. */
 bool program_loads(const char *path, struct program_abi abi);

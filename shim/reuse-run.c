@@ -25,7 +25,6 @@
 #include "reaper.h"
 #include "trap.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -387,7 +386,7 @@ __attribute__((noreturn)) static void run(const struct command *command,
         exec(command->arguments);
     }
     if (program.kind == PROGRAM_UNREADABLE) /* likely as this one */
-        program.abi = (struct program_abi){ELFCLASS64, EM_X86_64};
+        program.abi = program_own_abi();
     bool preloadable = find_shim(shim, sizeof shim, program.abi);
     const char *why = NULL;
     if (command->way == WAY_WATCH)
@@ -400,6 +399,10 @@ __attribute__((noreturn)) static void run(const struct command *command,
         why = "written in Go, which calls the kernel itself";
     else if (!preloadable)
         why = "there is no libreuse.so for its kind of machine";
+    if (why && program.abi.word > program_own_abi().word)
+        fail("cannot watch '%s': it is a 64-bit program, and this a 32-bit reuse-run; build a "
+             "64-bit one",
+             program.path);
     if (why) {
         explain(command, "watched, %s: %s", why, program.path);
         run_watched(command, ports);

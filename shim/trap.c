@@ -11,6 +11,7 @@
 #include "trap.h"
 #include "share.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -44,13 +45,58 @@
 /* pidfd_open(2), since Linux 6.9: the thread itself, that may have descriptors of its own. */
 enum { PIDFD_OF_THREAD = O_EXCL };
 
-/* System calls of the program's that may not be this file's own: i386 and x32. */
-enum {
-    BIND_I386 = 361,
-    SOCKETCALL_I386 = 102,
-    SOCKETCALL_BIND = 2, /* SYS_BIND in linux/net.h */
-    BIND_X32 = 0x40000000 + SYS_bind,
+/*
+ * What depends on the machine: the system calls by which programs bind there, and where the result
+ * of one is found.  A 64-bit reuse-run watches 32-bit programs too, whose calls have other numbers.
+ */
+struct bind_call {
+    uint32_t arch, number; /* as struct seccomp_data has them */
+    bool by_socketcall;    /* socketcall(2): its first argument says which call it is, the second
+                              where that one's arguments are */
 };
+
+#if defined __x86_64__ || defined __i386__
+static const struct bind_call bind_calls[] = {
+#ifdef __x86_64__
+    {AUDIT_ARCH_X86_64, SYS_bind, false},
+    {AUDIT_ARCH_X86_64, 0x40000000 + SYS_bind, false}, /* x32 */
+#endif
+    {AUDIT_ARCH_I386, 361, false},
+    {AUDIT_ARCH_I386, 102, true},
+};
+
+/* Reads what the call of the stopped thread TID has returned; returns whether it could. */
+static bool read_result(pid_t tid, int *result) {
+    struct user_regs_struct registers; /* in the tracer's form, whatever the word size of TID */
+    if (ptrace(PTRACE_GETREGS, tid, NULL, &registers))
+        return false;
+#ifdef __x86_64__
+    *result = (int)registers.rax;
+#else
+    *result = (int)registers.eax;
+#endif
+    return true;
+}
+#elif defined __aarch64__ && defined __AARCH64EL__
+static const struct bind_call bind_calls[] = {
+    {AUDIT_ARCH_AARCH64, SYS_bind, false},
+    {AUDIT_ARCH_ARM, 282, false},
+};
+
+static bool read_result(pid_t tid, int *result) {
+    struct user_regs_struct registers; /* or the 18 words of a 32-bit thread, r0 the first too */
+    struct iovec room = {&registers, sizeof registers};
+    if (ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &room))
+        return false;
+    *result = (int)registers.regs[0];
+    return true;
+}
+#else
+#error "reuse-run is for x86 and 64-bit ARM; for more, add to bind_calls and read_result()"
+#endif
+
+enum { BIND_CALLS = sizeof bind_calls / sizeof *bind_calls };
+enum { SOCKETCALL_BIND = 2 }; /* SYS_BIND in linux/net.h */
 
 /* bind(-1, NULL, IS_IT_TRAPPED) asks whether it is trapped: no is EBADF, yes EALREADY. */
 enum { IS_IT_TRAPPED = 0x72657573 };
@@ -67,35 +113,48 @@ static bool can_wait_killable(void) {
            errno == EFAULT;
 }
 
-int trap_install(void) {
-    /* Only a bind takes more than one look at what the call is: the kernel finds out which calls
-       are always allowed, and runs no filter for them (seccomp_cache_prepare(), Linux 5.11). */
+enum { CALL_MAX = 7, FILTER_MAX = BIND_CALLS * CALL_MAX + 1 }; /* instructions */
+
+/* Fills in FILTER, of FILTER_MAX instructions at most, and returns how many it has: what is one of
+   bind_calls notifies, all else is allowed. */
+static unsigned short make_filter(struct sock_filter *filter) {
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define UNLESS(value, skip) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, skip)
 #define RETURN(action) BPF_STMT(BPF_RET | BPF_K, action)
-    struct sock_filter code[] = {
-        LOAD(arch),
-        UNLESS(AUDIT_ARCH_X86_64, 6),
-        LOAD(nr),
-        UNLESS(SYS_bind, 1),
-        RETURN(SECCOMP_RET_USER_NOTIF),
-        UNLESS(BIND_X32, 1),
-        RETURN(SECCOMP_RET_USER_NOTIF),
-        RETURN(SECCOMP_RET_ALLOW),
-        UNLESS(AUDIT_ARCH_I386, 7),
-        LOAD(nr),
-        UNLESS(BIND_I386, 1),
-        RETURN(SECCOMP_RET_USER_NOTIF),
-        UNLESS(SOCKETCALL_I386, 3),
-        LOAD(args[0]),
-        UNLESS(SOCKETCALL_BIND, 1),
-        RETURN(SECCOMP_RET_USER_NOTIF),
-        RETURN(SECCOMP_RET_ALLOW),
-    };
+    struct sock_filter *end = filter;
+    for (const struct bind_call *call = bind_calls; call < bind_calls + BIND_CALLS; call++) {
+        /* No argument is looked at but socketcall's: the kernel finds out which calls are always
+           allowed, and runs no filter for them (seccomp_cache_prepare(), Linux 5.11). */
+        const struct sock_filter by_number[] = {
+            LOAD(arch),
+            UNLESS(call->arch, 3),
+            LOAD(nr),
+            UNLESS(call->number, 1),
+            RETURN(SECCOMP_RET_USER_NOTIF),
+        };
+        const struct sock_filter by_socketcall[CALL_MAX] = {
+            LOAD(arch),
+            UNLESS(call->arch, 5),
+            LOAD(nr),
+            UNLESS(call->number, 3),
+            LOAD(args[0]),
+            UNLESS(SOCKETCALL_BIND, 1),
+            RETURN(SECCOMP_RET_USER_NOTIF),
+        };
+        size_t size = call->by_socketcall ? sizeof by_socketcall : sizeof by_number;
+        memcpy(end, call->by_socketcall ? by_socketcall : by_number, size);
+        end += size / sizeof *end;
+    }
+    *end++ = (struct sock_filter)RETURN(SECCOMP_RET_ALLOW);
+    return (unsigned short)(end - filter);
 #undef LOAD
 #undef UNLESS
 #undef RETURN
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
+}
+
+int trap_install(void) {
+    struct sock_filter filter[FILTER_MAX];
+    struct sock_fprog program = {make_filter(filter), filter};
     /* SPEC_ALLOW: before Linux 5.16 a filter would else slow the program down (spec_v2=, ssbd). */
     unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
                           (can_wait_killable() ? SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV : 0);
@@ -167,11 +226,18 @@ struct call {
     socklen_t length;
 };
 
+static bool is_socketcall(const struct seccomp_data *data) {
+    for (int i = 0; i < BIND_CALLS; i++)
+        if (data->arch == bind_calls[i].arch && (uint32_t)data->nr == bind_calls[i].number)
+            return bind_calls[i].by_socketcall;
+    return false;
+}
+
 /* Fills in the call's arguments; returns false if they cannot be read. */
 static bool read_arguments(struct call *call, const struct seccomp_notif *request) {
     const struct seccomp_data *data = &request->data;
     *call = (struct call){.tid = (pid_t)request->pid};
-    if (data->arch == AUDIT_ARCH_I386 && data->nr == SOCKETCALL_I386) {
+    if (is_socketcall(data)) {
         uint32_t arguments[3];
         if (!read_memory(call->tid, data->args[1], arguments, sizeof arguments))
             return false;
@@ -248,10 +314,8 @@ static int error_when_stopped(pid_t tid) {
     if (info.si_code != CLD_TRAPPED)
         return EINTR;
     waitid(P_PID, (id_t)tid, &info, WSTOPPED | WNOHANG | __WALL);
-    struct user_regs_struct registers;
-    if (ptrace(PTRACE_GETREGS, tid, NULL, &registers))
-        return EINTR;
-    return -(int)registers.rax;
+    int result;
+    return read_result(tid, &result) ? -result : EINTR;
 }
 
 /* Writes the log's line on the program's own stderr. */
