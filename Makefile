@@ -140,7 +140,7 @@ loader_lib = $(or $(shell mkdir -p build; echo 'int main(void) { return 0; }' | 
     $(notdir $(shell $(CC) $(1) -print-multi-os-directory 2>/dev/null)),lib)
 # Asked when needed, once.
 LIB = $(eval LIB := $(call loader_lib))$(LIB)
-LIB32 = $(eval LIB32 := $(call loader_lib,-m32))$(LIB32)
+LIB32 = $(eval LIB32 := $(if $(CAN_M32),$(call loader_lib,-m32),lib32))$(LIB32)
 
 # The shim goes where the loader's $LIB finds it, so that LD_PRELOAD=libreuse.so is enough.  A
 # folder that the loader does not search yet is made known to it, when installing for real.

@@ -262,29 +262,6 @@ extra_calls() {
 
 # --- where it can be loaded ---
 
-@test "the library needs no library and no symbol version" {
-    for library in "$build"{,/lib32}/libreuse.so; do
-        [[ -e $library ]] || continue
-        run readelf --wide --dynamic --version-info "$library"
-        [[ $status -eq 0 && $output == *SONAME* ]]
-        [[ $output != *NEEDED* && $output != *VERNEED* ]]
-    done
-}
-
-@test "the library imports only what glibc 2.17 and musl have, and exports bind alone" {
-    local known='__errno_location dlsym fcntl getenv getpid getsockname getsockopt inet_ntop
-        inet_pton memcmp memcpy memset setsockopt strcmp strcspn strlen syscall'
-    for library in "$build"{,/lib32}/libreuse.so; do
-        [[ -e $library ]] || continue
-        nm --dynamic --undefined-only "$library" | awk '{ print $NF }' >imports
-        [[ -s imports ]]
-        run grep --invert-match --line-regexp --fixed-strings "${known// /$'\n'}" imports
-        [[ $output == "" ]]
-        run nm --dynamic --defined-only --format=just-symbols "$library"
-        [[ $output == bind ]]
-    done
-}
-
 @test "the same file works in a program on musl" {
     LD_PRELOAD='' musl-gcc -O2 -o musl-server "$root/tests/programs/http-server.c"
     [[ $(readelf --program-headers musl-server) == *ld-musl* ]]

@@ -1,8 +1,9 @@
 /*
- * odd-binds - makes some thousand bind() calls, most of them wrong in some way, each in a child
- * process, and prints how each ended: the result, errno, and SO_REUSEPORT where the bind failed or
- * the socket is none of TCP or UDP.  A crash is an outcome too.  What it prints must not change
- * when the program is run with its ports shared.
+ * odd-binds [KIND]... - makes some thousand bind() calls, most of them wrong in some way, each in a
+ * child process, and prints how each ended: the result, errno, and SO_REUSEPORT where the bind
+ * failed or the socket is none of TCP or UDP.  A crash is an outcome too.  What it prints must not
+ * change when the program is run with its ports shared.  KINDs (socket-kind.h) limit it to sockets
+ * of these.
  */
 #define _GNU_SOURCE
 #include "socket-kind.h"
@@ -236,7 +237,16 @@ static void try_descriptors(void) {
         try(&odd[i]);
 }
 
-int main(void) {
+/* Whether the command line names KIND, or none at all. */
+static bool wanted(const struct socket_kind *kind, char **names) {
+    bool any = !*names;
+    for (; *names; names++)
+        any |= strcmp(kind->name, *names) == 0;
+    return any;
+}
+
+int main(int argc, char **argv) {
+    (void)argc;
     char *pages = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED || munmap(pages + 2 * PAGE, PAGE)) {
         perror("odd-binds: mmap");
@@ -245,6 +255,8 @@ int main(void) {
     edge = pages + 2 * PAGE;
     try_descriptors();
     for (const struct socket_kind *kind = socket_kinds; kind->name; kind++) {
+        if (!wanted(kind, argv + 1))
+            continue;
         try_families(kind);
         try_lengths(kind);
         try_pointers(kind);

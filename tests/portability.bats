@@ -1,0 +1,167 @@
+#!/usr/bin/env bats
+# Other machines, kernels and confinements: what builds for 32-bit x86 and 64-bit ARM and runs
+# there, and what happens where the kernel or a filter lacks what libreuse asks for.
+
+# The variables come from common.bash and bats; each test is a subshell.
+# shellcheck disable=SC2030,SC2031,SC2154
+load common
+
+setup() {
+    common_setup
+    arm=$BATS_FILE_TMPDIR/arm/build
+    arm_libc=/usr/aarch64-linux-gnu
+}
+
+teardown() {
+    common_teardown
+}
+
+# needs_arm: skips a test that takes a libc for 64-bit ARM, and what runs programs for it.
+needs_arm() {
+    { [[ -e $arm_libc/lib/crti.o ]] && command -v clang qemu-aarch64; } >&2 ||
+        skip "needs clang, qemu-user and a libc for 64-bit ARM"
+}
+
+# builds FOLDER COMPILER [VARIABLE=VALUE|TARGET]...: builds in a copy of the source, where no
+# warning is let through; what was built there before stays.
+builds() {
+    local folder=$1 compiler=$2
+    mkdir -p "$folder/tests"
+    cp --recursive --update "$root/Makefile" "$root/shim" "$folder"
+    cp --recursive --update "$root/tests/programs" "$folder/tests"
+    make --silent --directory="$folder" CC="$compiler" CFLAGS='-O2 -Werror' "${@:3}"
+}
+
+# builds_for_arm TARGET...: the same with clang for 64-bit ARM.  What is linked without libgcc needs
+# no compiler's package for that machine: Debian's cannot be had beside the one for gcc -m32.
+builds_for_arm() {
+    local lib=$arm_libc/lib compiler
+    compiler="clang --target=aarch64-linux-gnu -mno-outline-atomics -isystem $arm_libc/include"
+    builds "$BATS_FILE_TMPDIR/arm" "$compiler" build/libreuse.so
+    builds "$BATS_FILE_TMPDIR/arm" "$compiler" \
+        LDFLAGS="-nostdlib $lib/Scrt1.o $lib/crti.o $lib/crtn.o -L$lib -lc" "$@"
+}
+
+# is_for MACHINE FILE...: whether each file is for it, as readelf calls it.
+is_for() {
+    local file
+    for file in "${@:2}"; do
+        [[ $(readelf --file-header "$file") =~ Machine:\ *"$1"$'\n' ]] || return
+    done
+}
+
+# on_arm PROGRAM [ARG]...: runs it on an emulated processor, with $preload preloaded.
+on_arm() {
+    exec qemu-aarch64 -L "$arm_libc" ${preload:+-E LD_PRELOAD="$preload"} "$@"
+}
+
+# needs_nothing LIBRARY: whether it names no library, no symbol version, imports only what glibc
+# 2.17 and musl have, and exports bind alone.
+needs_nothing() {
+    local known='__errno_location bcmp dlsym fcntl getenv getpid getsockname getsockopt inet_ntop
+        inet_pton memcmp memcpy memset setsockopt strcmp strcspn strlen syscall'
+    run readelf --wide --dynamic --version-info "$1"
+    [[ $status -eq 0 && $output == *SONAME* && $output != *NEEDED* && $output != *VERNEED* ]]
+    nm --dynamic --undefined-only "$1" | awk '{ print $NF }' >imports
+    [[ -s imports ]]
+    run grep --invert-match --line-regexp --fixed-strings "${known// /$'\n'}" imports
+    [[ $output == "" ]]
+    run nm --dynamic --defined-only --format=just-symbols "$1"
+    [[ $output == bind ]]
+}
+
+# answered N: which copies answer N requests to port 8000, a pid a line.
+answered() {
+    local number
+    for ((number = 0; number < $1; number++)); do
+        curl --silent --show-error --max-time 10 http://127.0.0.1:8000/
+    done | awk '{ print $NF }' | sort --unique
+}
+
+# --- other machines ---
+
+@test "gcc and clang build everything for 64-bit and 32-bit x86, each file for that machine" {
+    [[ $(uname -m) == x86_64 ]] || skip "for x86"
+    for compiler in gcc clang; do
+        command -v "$compiler" || continue
+        builds "$compiler" "$compiler" all
+        is_for 'Advanced Micro Devices X86-64' "$compiler"/build/{libreuse.so,reuse-run,reuse-group}
+        needs_nothing "$compiler/build/libreuse.so"
+        [[ ! -e $build/lib32/libreuse.so ]] && continue
+        is_for 'Intel 80386' "$compiler/build/lib32/libreuse.so"
+        needs_nothing "$compiler/build/lib32/libreuse.so"
+        builds "$compiler-32" "$compiler -m32" all
+        is_for 'Intel 80386' "$compiler-32"/build/{libreuse.so,reuse-run,reuse-group}
+        needs_nothing "$compiler-32/build/libreuse.so"
+        [[ ! -e $compiler-32/build/lib32/libreuse.so ]]
+    done
+}
+
+@test "everything builds for 64-bit ARM, each file for that machine" {
+    needs_arm
+    builds_for_arm all
+    is_for AArch64 "$arm"/{libreuse.so,reuse-run,reuse-group}
+    needs_nothing "$arm/libreuse.so"
+    [[ ! -e $arm/lib32/libreuse.so ]]
+    run -0 on_arm "$arm/reuse-run" --version
+    run -0 on_arm "$arm/reuse-group" --version
+}
+
+@test "the library that is installed needs no library and imports only what every libc has" {
+    for library in "$build"{,/lib32}/libreuse.so; do
+        [[ ! -e $library ]] || needs_nothing "$library"
+    done
+}
+
+@test "on 64-bit ARM a second copy is refused, and with the shim two share and both answer" {
+    needs_arm
+    builds_for_arm build/tests/http-server
+    start alone on_arm "$arm/tests/http-server"
+    eventually listening 1 8000
+    run -1 on_arm "$arm/tests/http-server"
+    [[ $output == "bind: Address already in use" ]]
+    kill "$pid"
+    eventually listening 0 8000
+    preload=$arm/libreuse.so
+    start one on_arm "$arm/tests/http-server"
+    local first=$pid
+    start two on_arm "$arm/tests/http-server"
+    eventually listening 2 8000
+    [[ $(answered 60) == $(printf '%s\n' "$first" "$pid" | sort) ]]
+}
+
+@test "on 64-bit ARM ports that the kernel picks are shared, and stay unique" {
+    needs_arm
+    builds_for_arm build/tests/port-zero
+    preload=$arm/libreuse.so
+    for kind in tcp tcp6 udp udp6; do
+        run -0 on_arm "$arm/tests/port-zero" "$kind" 1000
+        [[ $output == "1000 sockets, 1000 ports, 1000 joined" ]]
+    done
+    preload=
+    run -0 on_arm "$arm/tests/port-zero" udp 100
+    [[ $output == "100 sockets, 100 ports, 0 joined" ]]
+}
+
+@test "on 64-bit ARM every odd call ends as it does without the shim" {
+    needs_arm
+    builds_for_arm build/tests/odd-binds
+    local kinds=(tcp udp6 mptcp ping unix) # all of them take a minute
+    echo "0 0" >/proc/sys/net/ipv4/ping_group_range
+    (on_arm "$arm/tests/odd-binds" "${kinds[@]}") >without
+    (preload=$arm/libreuse.so on_arm "$arm/tests/odd-binds" "${kinds[@]}") >with
+    diff without with
+    [[ $(wc -l <with) -gt 1000 ]]
+}
+
+@test "on 64-bit ARM threads, signal handlers and children share" {
+    # No vfork: to the emulator it is a fork.
+    needs_arm
+    builds_for_arm build/tests/bind-in
+    preload=$arm/libreuse.so
+    for place in threads signal fork; do
+        run -0 on_arm "$arm/tests/bind-in" "$place"
+        [[ $output =~ ^([0-9]+)\ bound,\ ([0-9]+)\ shared$ && ${BASH_REMATCH[1]} -gt 0 ]]
+        [[ ${BASH_REMATCH[1]} -eq ${BASH_REMATCH[2]} ]]
+    done
+}
