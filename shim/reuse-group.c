@@ -606,8 +606,9 @@ static int take_any(const struct group *group) {
         if (group->members[i].number >= 0 && group->members[i].socket->user == user)
             fd = holders_take(group->members[i].socket);
     if (fd < 0)
-        fail("cannot steer %s: no socket of it is to be had: %s; be its user, or root",
-             group_text(group), strerror(errno));
+        fail("cannot steer %s: no socket of it is to be had: %s; %s", group_text(group),
+             strerror(errno),
+             errno == ENOSYS ? "this takes Linux 5.6 or newer" : "be its user, or root");
     return fd;
 }
 

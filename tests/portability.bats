@@ -78,6 +78,11 @@ answered() {
     done | awk '{ print $NF }' | sort --unique
 }
 
+# said NAME TEXT: whether the background command NAME has printed that in a line.
+said() {
+    grep --quiet "$2" "$BATS_TEST_TMPDIR/$1.log"
+}
+
 # --- other machines ---
 
 @test "gcc and clang build everything for 64-bit and 32-bit x86, each file for that machine" {
@@ -164,4 +169,65 @@ answered() {
         [[ $output =~ ^([0-9]+)\ bound,\ ([0-9]+)\ shared$ && ${BASH_REMATCH[1]} -gt 0 ]]
         [[ ${BASH_REMATCH[1]} -eq ${BASH_REMATCH[2]} ]]
     done
+}
+
+# --- kernels that lack something ---
+
+# without CALL ERROR COMMAND...: runs COMMAND where that system call fails with that error, as on an
+# older kernel.  For start, in this process's place.
+without() {
+    local number error
+    number=$(awk -v name="__NR_$1" '$2 == name { print $3 }' <(cpp -dM -include sys/syscall.h /dev/null))
+    error=$(awk -v name="$2" '$2 == name { print $3 }' <(cpp -dM -include errno.h /dev/null))
+    exec "$programs/deny" "$number" "$error" "${@:3}"
+}
+
+@test "without SO_REUSEPORT a program under the shim sees what it sees without the shim" {
+    (without setsockopt ENOPROTOOPT "$programs/odd-binds") >plain
+    (without setsockopt ENOPROTOOPT env LD_PRELOAD="$shim" "$programs/odd-binds") >shimmed
+    diff plain shimmed
+    [[ $(wc -l <shimmed) -gt 4000 ]]
+}
+
+@test "without SO_REUSEPORT a second copy is refused as ever, and the log says why" {
+    # No SO_REUSEADDR either, so a port that no test has used before.
+    export LD_PRELOAD=$shim LIBREUSE_LOG=1
+    start one without setsockopt ENOPROTOOPT "$programs/http-server" 8001
+    eventually listening 1 8001
+    said one 'tcp 127.0.0.1:8001: not shared, SO_REUSEPORT: ENOPROTOOPT$'
+    run -1 without setsockopt ENOPROTOOPT "$programs/http-server" 8001
+    [[ $output == *'not shared, SO_REUSEPORT: ENOPROTOOPT: refused: EADDRINUSE'* ]]
+    [[ ${lines[-1]} == "bind: Address already in use" ]]
+}
+
+@test "without pidfd_open nothing is watched, and the kernel that it takes is named" {
+    [[ -e $build/reuse-run ]] || skip "no reuse-run for this machine"
+    run -125 --separate-stderr without pidfd_open ENOSYS \
+        "$build/reuse-run" --watch "$programs/bind-to" tcp 8000
+    [[ -z $output && ${#stderr_lines[@]} -eq 1 ]]
+    [[ $stderr == "reuse-run: cannot watch '$programs/bind-to': "*"Linux 5.6 or newer" ]]
+}
+
+@test "without pidfd_open or pidfd_getfd a group is shown, and to steer it names the kernel it takes" {
+    LD_PRELOAD=$shim start one "$programs/http-server"
+    LD_PRELOAD=$shim start two "$programs/http-server"
+    eventually listening 2 8000
+    for call in pidfd_open pidfd_getfd; do
+        run -0 without "$call" ENOSYS "$build/reuse-group" 8000
+        [[ $output == *"  2 members; "* ]]
+        run -2 without "$call" ENOSYS "$build/reuse-group" --steer 0 8000
+        [[ ${#lines[@]} -eq 1 && $output == "reuse-group: cannot steer tcp port 8000: "* ]]
+        [[ $output == *"Function not implemented; this takes Linux 5.6 or newer" ]]
+    done
+}
+
+@test "without SO_DETACH_REUSEPORT_BPF a group stays as it is, and the kernel that it takes is named" {
+    LD_PRELOAD=$shim start one "$programs/http-server"
+    eventually listening 1 8000
+    LD_PRELOAD=$shim start two "$programs/http-server"
+    eventually listening 2 8000
+    "$build/reuse-group" --steer 1 8000
+    run -2 without setsockopt ENOPROTOOPT "$build/reuse-group" --unsteer 8000
+    [[ ${#lines[@]} -eq 1 && $output == *": Protocol not available; this takes Linux 5.3 or newer"* ]]
+    [[ $(answered 40) == "$pid" ]]
 }

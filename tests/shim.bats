@@ -146,13 +146,6 @@ odd_binds() {
     [[ $output == *"8000 EADDRINUSE, SO_REUSEPORT 0" ]]
 }
 
-@test "a kernel without SO_REUSEPORT binds as ever" {
-    run strace --output=trace --inject=setsockopt:error=ENOPROTOOPT \
-        env LD_PRELOAD="$shim" LIBREUSE_LOG=1 "$programs/bind-to" tcp 8000
-    [[ $output == *"tcp 0.0.0.0:8000: not shared, SO_REUSEPORT: ENOPROTOOPT"* ]]
-    [[ $output == *"8000 bound, SO_REUSEPORT 0" ]]
-}
-
 # --- where bind() may be called ---
 
 @test "32 threads bind at once" {
