@@ -83,6 +83,13 @@ said() {
     grep --quiet "$2" "$BATS_TEST_TMPDIR/$1.log"
 }
 
+# ends_with STATUS PID: waits for the background command; whether that is its status.
+ends_with() {
+    local status=0
+    wait "$2" || status=$?
+    [[ $status -eq $1 ]]
+}
+
 # --- other machines ---
 
 @test "gcc and clang build everything for 64-bit and 32-bit x86, each file for that machine" {
@@ -230,4 +237,61 @@ without() {
     run -2 without setsockopt ENOPROTOOPT "$build/reuse-group" --unsteer 8000
     [[ ${#lines[@]} -eq 1 && $output == *": Protocol not available; this takes Linux 5.3 or newer"* ]]
     [[ $(answered 40) == "$pid" ]]
+}
+
+# --- programs that confine themselves ---
+
+# echoes tcp|udp PORT: whether the server there sends back what it gets.
+echoes() {
+    local connection answer
+    exec {connection}<>"/dev/$1/127.0.0.1/$2"
+    echo hello >&"$connection"
+    answer=$(timeout 10 head --lines=1 <&"$connection")
+    exec {connection}>&-
+    [[ $answer == hello ]]
+}
+
+@test "a program that is killed for any call that a plain server does not make shares, TCP and UDP" {
+    for kind in tcp udp; do
+        start alone "$programs/few-calls" "$kind" 8000
+        eventually said alone 'port 8000, SO_REUSEPORT 0'
+        kill "$pid"
+        wait "$pid" || true
+        local both=()
+        for name in one two; do
+            LD_PRELOAD=$shim start "$name" "$programs/few-calls" "$kind" 8000
+            both+=("$pid")
+            eventually said "$name" 'port 8000, SO_REUSEPORT 1'
+        done
+        # Each serves one client and ends.
+        for _ in one two; do
+            echoes "$kind" 8000
+        done
+        for pid in "${both[@]}"; do
+            ends_with 0 "$pid"
+        done
+    done
+}
+
+@test "such a program shares a port that the kernel picks, TCP and UDP" {
+    for kind in tcp udp; do
+        LD_PRELOAD=$shim start picked "$programs/few-calls" "$kind" 0
+        local first=$pid port
+        eventually said picked 'port .*, SO_REUSEPORT 1'
+        port=$(sed 's/port \(.*\),.*/\1/' picked.log)
+        LD_PRELOAD=$shim start joined "$programs/few-calls" "$kind" "$port"
+        eventually said joined "port $port, SO_REUSEPORT 1"
+        echoes "$kind" "$port"
+        echoes "$kind" "$port"
+        ends_with 0 "$first"
+        ends_with 0 "$pid"
+    done
+}
+
+@test "a filter that kills for getsockopt kills under the shim, as the manual says" {
+    start plain "$programs/few-calls" -g tcp 8000
+    eventually said plain 'port 8000'
+    kill "$pid"
+    LD_PRELOAD=$shim run "$programs/few-calls" -g tcp 8000
+    [[ $status -eq $((128 + $(kill -l SYS))) && -z $output ]]
 }
