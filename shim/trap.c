@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/kcmp.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -199,10 +200,20 @@ static pid_t process_of(pid_t tid) {
     return (pid_t)pid;
 }
 
+/* The process of thread TID, by a pidfd; -1 and errno if the thread has other descriptors. */
+static int open_process_of(pid_t tid) {
+    pid_t process = process_of(tid);
+    if (syscall(SYS_kcmp, tid, process, KCMP_FILES, 0, 0) > 0) { /* else the same, or no kcmp(2) */
+        errno = EBADF;
+        return -1;
+    }
+    return (int)syscall(SYS_pidfd_open, process, 0);
+}
+
 int trap_take(pid_t tid, int fd) {
     int process = (int)syscall(SYS_pidfd_open, tid, PIDFD_OF_THREAD);
     if (process < 0 && errno == EINVAL)
-        process = (int)syscall(SYS_pidfd_open, process_of(tid), 0);
+        process = open_process_of(tid);
     if (process < 0)
         return -1;
     int duplicate = (int)syscall(SYS_pidfd_getfd, process, fd, 0);

@@ -344,11 +344,21 @@ go_net_tests() {
 
 @test "a program that changes user, confines itself or filters its own calls shares all the same" {
     needs_root
-    for what in user undumpable thread filter interrupted; do
+    for what in user undumpable filter interrupted; do
         for kind in tcp udp; do
             [[ $(bind_after "$what" "$kind" 8000) == 'bound, SO_REUSEPORT 1' ]]
             [[ $(bind_after "$what" "$kind" 0) == 'bound, SO_REUSEPORT 1' ]]
         done
+    done
+}
+
+@test "a thread with descriptors of its own has its socket shared, and no other" {
+    local shared=1 port
+    # Before Linux 6.9 (PIDFD_THREAD) it is out of reach.
+    python3 -c 'import os; os.pidfd_open(os.getpid(), os.O_EXCL)' || shared=0
+    for port in 8000 0; do
+        run -0 "$reuse_run" "$static/bind-after" thread tcp "$port"
+        [[ $output == "bound, SO_REUSEPORT $shared" ]]
     done
 }
 

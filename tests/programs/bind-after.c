@@ -4,7 +4,8 @@
  *
  *     user        changes user from root to nobody, as servers do (and so is not dumpable)
  *     undumpable  makes itself so (prctl(2), PR_SET_DUMPABLE)
- *     thread      starts a thread with descriptors of its own, which binds
+ *     thread      starts a thread with descriptors of its own, which binds one that has the number
+ *                 of another socket in the process, and prints "another too" if that is shared
  *     filter      installs a seccomp filter that makes getppid() fail
  *     forbidden   installs one that makes bind() fail with ECONNREFUSED
  *     landlock    confines itself so that it can bind no TCP port (landlock(7))
@@ -69,7 +70,7 @@ static void confine(void) {
 static void *in_thread(void *wish) {
     if (unshare(CLONE_FILES))
         die("unshare");
-    close(0); /* so that the socket gets a number that means something else to the others */
+    close(0); /* its socket gets this number */
     bind_and_tell(wish);
     return NULL;
 }
@@ -95,8 +96,13 @@ int main(int argc, char **argv) {
                         (in_port_t)atoi(argv[3])};
     if (strcmp(what, "thread") == 0) {
         pthread_t thread;
+        int another = socket(AF_INET, wish.type, 0), value = 0;
+        socklen_t length = sizeof value;
+        dup2(another, 0);
         pthread_create(&thread, NULL, in_thread, &wish);
         pthread_join(thread, NULL);
+        if (getsockopt(another, SOL_SOCKET, SO_REUSEPORT, &value, &length) || value)
+            puts("another too");
         return 0;
     } else if (strcmp(what, "user") == 0) {
         if (setgid(65534) || setuid(65534))
