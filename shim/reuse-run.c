@@ -52,8 +52,9 @@ enum way { WAY_ANY, WAY_PRELOAD, WAY_WATCH };
 struct command {
     char **arguments; /* PROGRAM and its own */
     enum way way;
-    bool verbose, leave_nothing;
-    pid_t parent; /* 0: whose death does not matter */
+    bool verbose;
+    pid_t parent;   /* 0: whose death does not matter */
+    pid_t launcher; /* the parent, if nothing is to be left; 0 if not so */
 };
 
 /* Says what failed, "reuse-run: ...", and exits. */
@@ -67,8 +68,13 @@ __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *for
     exit(EXIT_OWN_ERROR);
 }
 
-/* Runs the program in this process's place. */
-__attribute__((noreturn)) static void exec(char **arguments) {
+/*
+ * Runs the program in this process's place.  LAUNCHER, if there is one, and what it starts may take
+ * its sockets, also where Yama has that be for ancestors only: a launcher's tools are none.
+ */
+__attribute__((noreturn)) static void exec(char **arguments, pid_t launcher) {
+    if (launcher)
+        prctl(PR_SET_PTRACER, launcher);
     execvp(arguments[0], arguments);
     int error = errno;
     fprintf(stderr, "reuse-run: cannot run '%s': %s\n", arguments[0], strerror(error));
@@ -172,6 +178,7 @@ static void leave_descriptors(const struct watch *watch) {
 struct heritage {
     sigset_t mask;
     struct sigaction on_child;
+    pid_t launcher;
 };
 
 /* The program's process: is trapped, tells its parent over LINE, waits for the word, execs. */
@@ -194,7 +201,7 @@ __attribute__((noreturn)) static void be_program(char **arguments, const struct 
         exit(EXIT_OWN_ERROR);
     sigaction(SIGCHLD, &heritage->on_child, NULL);
     sigprocmask(SIG_SETMASK, &heritage->mask, NULL);
-    exec(arguments);
+    exec(arguments, heritage->launcher);
 }
 
 /* Gives descriptors a number above the standard ones, which may have been closed on purpose. */
@@ -280,7 +287,7 @@ static bool wait_for_ending(struct watch *watch, pid_t supervisor) {
 /* Runs the program watched, in child processes. */
 __attribute__((noreturn)) static void run_watched(const struct command *command,
                                                   const struct ports *ports) {
-    struct heritage heritage;
+    struct heritage heritage = {.launcher = command->launcher};
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &heritage.mask);
@@ -354,7 +361,7 @@ __attribute__((noreturn)) static void run_preloaded(const struct command *comman
     if (asprintf(&list, "%s%s%s", shim, others && *others ? ":" : "", others ? others : "") < 0 ||
         setenv("LD_PRELOAD", list, 1))
         fail("cannot set LD_PRELOAD: %s", strerror(errno));
-    exec(command->arguments);
+    exec(command->arguments, command->launcher);
 }
 
 __attribute__((format(printf, 2, 3))) static void explain(const struct command *command,
@@ -376,14 +383,14 @@ __attribute__((noreturn)) static void run(const struct command *command,
     char shim[4096];
     program_judge(&program, command->arguments[0]);
     if (program.kind == PROGRAM_MISSING)
-        exec(command->arguments); /* which says why it cannot */
+        exec(command->arguments, command->launcher); /* which says why it cannot */
     if (program.kind == PROGRAM_PRIVILEGED)
         fail("cannot share the ports of '%s': it gains privileges (set-user-id or capabilities); "
              "run reuse-run as the user that it becomes",
              program.path);
     if (trap_installed()) {
         explain(command, "simply run: a reuse-run watches already");
-        exec(command->arguments);
+        exec(command->arguments, command->launcher);
     }
     if (program.kind == PROGRAM_UNREADABLE) /* likely as this one */
         program.abi = program_own_abi();
@@ -494,7 +501,7 @@ static void read_command(struct command *command, int argc, char **argv) {
             command->parent = optarg ? read_pid(optarg) : parent;
             break;
         case LEAVE_NOTHING:
-            command->leave_nothing = true;
+            command->launcher = parent;
             break;
         case 'v':
             command->verbose = true;
@@ -524,7 +531,7 @@ int main(int argc, char **argv) {
     read_command(&command, argc, argv);
     if (!ports_read(&ports, getenv("LIBREUSE_PORTS"), &error))
         log_bad_ports(&error);
-    if (command.leave_nothing) {
+    if (command.launcher) {
         if (reaper_fork(command.parent))
             fail("cannot start '%s': %s", command.arguments[0], strerror(errno));
     } else if (command.parent) {
