@@ -4,6 +4,7 @@
 # make lint        shellcheck, clang-format, and both compilers with every warning an error
 # make install     DESTDIR, PREFIX, libdir and the like as usual
 # make uninstall
+# make dist        build/libreuse-VERSION.tar.gz, from which all of this can be done
 # make clean
 #
 # CC, CFLAGS, CPPFLAGS and LDFLAGS are the user's.
@@ -15,6 +16,7 @@ INSTALL ?= install
 PREFIX ?= /usr/local
 bindir ?= $(PREFIX)/bin
 mandir ?= $(PREFIX)/share/man
+completionsdir ?= $(PREFIX)/share/bash-completion/completions
 sysconfdir ?= /etc
 libdir ?= $(PREFIX)/$(LIB)
 lib32dir ?= $(PREFIX)/$(LIB32)
@@ -43,6 +45,7 @@ SHIMS = build/libreuse.so $(if $(CAN_M32),build/lib32/libreuse.so)
 PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-group
 
 SCRIPTS = scripts/reuse-launch scripts/reuse-spread
+TOOLS = $(notdir $(PROGRAMS) $(SCRIPTS))
 MANUALS = shim/libreuse.so.8 $(PROGRAMS:build/%=shim/%.1) $(SCRIPTS:%=%.1)
 
 all: $(SHIMS) $(PROGRAMS)
@@ -122,7 +125,8 @@ test: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(CAN_RUN),$(OTHER_PROGRAMS))
 	@tests/run $(TESTS)
 
 lint:
-	shellcheck scripts/setup scripts/demo $(SCRIPTS) .ci/run tests/run tests/*.bash tests/*.bats
+	mandoc -T lint $(MANUALS)
+	shellcheck scripts/setup scripts/demo scripts/completion.bash $(SCRIPTS) .ci/run tests/run tests/*.bash tests/*.bats
 	clang-format --dry-run -Werror shim/*.[ch] tests/programs/*.[ch]
 	for source in shim/*.c tests/programs/*.c; do \
 	    for compiler in gcc clang; do \
@@ -156,6 +160,10 @@ endif
 	$(INSTALL) -m 755 $(PROGRAMS) $(SCRIPTS) $(DESTDIR)$(bindir)
 	$(INSTALL) -m 644 $(filter %.1,$(MANUALS)) $(DESTDIR)$(mandir)/man1
 	$(INSTALL) -m 644 $(filter %.8,$(MANUALS)) $(DESTDIR)$(mandir)/man8
+	$(INSTALL) -d $(DESTDIR)$(completionsdir)
+	for tool in $(TOOLS); do \
+	    $(INSTALL) -m 644 scripts/completion.bash $(DESTDIR)$(completionsdir)/$$tool || exit 1; \
+	done
 ifndef DESTDIR
 	@if [ -w $(LOADER_CONF_DIR) ]; then $(tell_loader); else \
 	    echo "The loader is not told of $(INSTALLED_LIBDIRS); name libreuse.so by its whole path"; fi
@@ -175,13 +183,20 @@ endef
 
 uninstall:
 	rm -f $(INSTALLED_LIBDIRS:%=$(DESTDIR)%/libreuse.so)
-	rm -f $(addprefix $(DESTDIR)$(bindir)/,$(notdir $(PROGRAMS) $(SCRIPTS)))
+	rm -f $(addprefix $(DESTDIR)$(bindir)/,$(TOOLS)) $(addprefix $(DESTDIR)$(completionsdir)/,$(TOOLS))
 	rm -f $(foreach page,$(notdir $(MANUALS)),$(DESTDIR)$(mandir)/man$(lastword $(subst ., ,$(page)))/$(page))
 ifndef DESTDIR
 	@if [ -w $(LOADER_CONF_DIR) ]; then rm -f $(LOADER_CONF_DIR)/libreuse.conf; ldconfig; fi
 endif
 
+# What git knows, or in such an archive all there is, build/ apart.
+DIST = libreuse-$(VERSION)
+dist: | build
+	(git ls-files 2>/dev/null || find . -path ./build -prune -o -type f -printf '%P\n') | LC_ALL=C sort | \
+	    tar -czf build/$(DIST).tar.gz --transform 's,^,$(DIST)/,' --owner=0 --group=0 --numeric-owner \
+	        --no-recursion -T -
+
 clean:
 	rm -rf build
 
-.PHONY: all demo test lint install uninstall clean always
+.PHONY: all demo test lint install uninstall dist clean always

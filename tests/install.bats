@@ -28,6 +28,10 @@ make_quietly() {
 755 ./usr/bin/reuse-spread
 644 ./usr/lib/x86_64-linux-gnu/libreuse.so
 644 ./usr/lib32/libreuse.so
+644 ./usr/share/bash-completion/completions/reuse-group
+644 ./usr/share/bash-completion/completions/reuse-launch
+644 ./usr/share/bash-completion/completions/reuse-run
+644 ./usr/share/bash-completion/completions/reuse-spread
 644 ./usr/share/man/man1/reuse-group.1
 644 ./usr/share/man/man1/reuse-launch.1
 644 ./usr/share/man/man1/reuse-run.1
@@ -57,7 +61,8 @@ END
 }
 
 @test "make install honours bindir, libdir and mandir" {
-    make_quietly install DESTDIR="$PWD/tree" bindir=/b libdir=/l lib32dir=/l32 mandir=/m
+    make_quietly install DESTDIR="$PWD/tree" bindir=/b libdir=/l lib32dir=/l32 mandir=/m \
+        completionsdir=/c
     [[ -x tree/b/reuse-spread && -e tree/l/libreuse.so && -e tree/l32/libreuse.so ]]
     [[ -e tree/m/man1/reuse-spread.1 && ! -e tree/usr ]]
 }
@@ -87,6 +92,23 @@ END
         [[ $(LD_PRELOAD=libreuse.so "$1/build/tests/bind-to" tcp 8000 2>&1) == *"cannot be preloaded"* ]]
         [[ -z $(find /usr/local -type f) && ! -e /etc/ld.so.conf.d/libreuse.conf ]]
     ' _ "$root"
+}
+
+@test "the archive of make dist holds every file, builds, and makes the same archive" {
+    make_quietly dist
+    local archive
+    archive=$(echo "$build"/libreuse-*.tar.gz)
+    tar -xzf "$archive"
+    cd libreuse-*
+    find . -type f | sort >../unpacked
+    # A checkout may have files that are not for others.
+    if [[ -d $root/.git ]]; then
+        git -C "$root" ls-files | sed 's,^,./,' | sort | diff - ../unpacked
+    fi
+    make --silent install DESTDIR="$PWD/build/tree" PREFIX=/usr
+    [[ -x build/tree/usr/bin/reuse-launch ]]
+    make --silent dist
+    diff <(tar -tzf build/libreuse-*.tar.gz) <(tar -tzf "$archive")
 }
 
 @test "CC, CFLAGS and LDFLAGS are the user's" {
