@@ -1,6 +1,7 @@
 # make             build everything into build/
 # make demo        the whole story in one command; SERVER='...' runs it with a server of yours
 # make test        the tests; TESTS='tests/shim.bats ...' runs some of them
+# make bench       the measurements behind the figures; BENCH='--quick bind ...' does some of them
 # make lint        shellcheck, clang-format, and both compilers with every warning an error
 # make install     DESTDIR, PREFIX, libdir and the like as usual
 # make uninstall
@@ -124,9 +125,12 @@ TESTS ?= tests
 test: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(CAN_RUN),$(OTHER_PROGRAMS))
 	@tests/run $(TESTS)
 
+bench: all $(addprefix build/tests/,bind-cost http-load http-server work-server)
+	@scripts/bench $(BENCH)
+
 lint:
 	mandoc -T lint $(MANUALS)
-	shellcheck scripts/setup scripts/demo scripts/completion.bash $(SCRIPTS) .ci/run tests/run tests/*.bash tests/*.bats
+	shellcheck scripts/setup scripts/demo scripts/bench scripts/completion.bash $(SCRIPTS) .ci/run tests/run tests/*.bash tests/*.bats
 	clang-format --dry-run -Werror shim/*.[ch] tests/programs/*.[ch]
 	for source in shim/*.c tests/programs/*.c; do \
 	    for compiler in gcc clang; do \
@@ -199,4 +203,4 @@ dist: | build
 clean:
 	rm -rf build
 
-.PHONY: all demo test lint install uninstall dist clean always
+.PHONY: all demo test bench lint install uninstall dist clean always
