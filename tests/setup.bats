@@ -59,6 +59,17 @@ manager() {
     done
 }
 
+@test "setup installs what the measurements need when asked to, and only then" {
+    rm --force commands/wrk
+    manager apt-get "case \$* in *install*) for tool in socat wrk haproxy valgrind; do
+        [ -e $PWD/commands/\$tool ] || cp $(type -P true) $PWD/commands/\$tool; done ;; esac"
+    setup_with "$PWD/commands" --bench
+    [[ $status -eq 0 && $(tail -n 1 apt-get.log) == *"install"*" socat wrk"* ]]
+    rm commands/{socat,wrk}
+    setup_with "$PWD/commands"
+    [[ $status -eq 0 && $(tail -n 1 apt-get.log) == *"install"*" socat" ]]
+}
+
 @test "setup fails when the package manager does" {
     manager apt-get 'exit 100'
     setup_with "$PWD/commands"
