@@ -84,19 +84,18 @@ __attribute__((constructor)) static void load(void) {
  * nothing (EINVAL, inet_bind() and inet6_bind()).  This is a call that any seccomp filter the
  * program has must allow anyway.
  */
-static bool four_bytes_readable(int fd, const char *address) {
-    return !(bind_directly(fd, (const struct sockaddr *)(const void *)address, 4) &&
-             errno == EFAULT);
+static bool four_bytes_readable(int fd, uintptr_t address) {
+    return !(bind_directly(fd, (const struct sockaddr *)address, 4) && errno == EFAULT);
 }
 
-/* Whether the LENGTH bytes at ADDRESS, at most a page of them, can be read. */
+/* Whether the LENGTH bytes at ADDRESS, at most a page of them, can be read.  Any number may stand
+   there for a pointer, also one so near the end of memory that no pointer can be moved past it. */
 static bool readable(int fd, const struct sockaddr *address, socklen_t length) {
     enum { PAGE = 4096 }; /* the smallest there is */
-    const char *first = (const char *)address, *last_four = first + length - 4;
+    uintptr_t first = (uintptr_t)address, last = first + length - 1;
     if (!four_bytes_readable(fd, first))
         return false;
-    bool one_page = (uintptr_t)first / PAGE == ((uintptr_t)first + length - 1) / PAGE;
-    return one_page || four_bytes_readable(fd, last_four);
+    return first / PAGE == last / PAGE || four_bytes_readable(fd, last - 3);
 }
 
 /* bind() with SETTINGS; the result and errno are the next bind's, errno kept if that succeeds. */
