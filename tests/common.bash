@@ -96,3 +96,8 @@ alive() {
 ended() {
     ! alive "$1"
 }
+
+# times FEW MANY: how often something is done: FEW times, or MANY where STRESS is set.
+times() {
+    [[ -n ${STRESS-} ]] && echo "$2" || echo "$1"
+}

@@ -16,11 +16,6 @@ teardown() {
     common_teardown
 }
 
-# times FEW MANY: how often something is done, in a short run and in a long one.
-times() {
-    [[ -n ${STRESS-} ]] && echo "$2" || echo "$1"
-}
-
 # held KIND ADDRESS...: each address is held by a socket of KIND that is not shared.
 held() {
     start "$1" "$programs/bind-to" -w "$@"
