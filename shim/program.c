@@ -170,13 +170,21 @@ static enum program_kind judge_file(struct program *program, char *next, size_t 
     if (fd < 0)
         return raises_privileges(program->path) ? PROGRAM_PRIVILEGED : PROGRAM_UNREADABLE;
     enum program_kind kind = PROGRAM_MISSING;
-    struct stat status;
+    struct stat status = {0};
     struct image image = {0};
-    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
-        image.size = (size_t)status.st_size;
-        image.bytes = mmap(NULL, image.size, PROT_READ, MAP_PRIVATE, fd, 0);
+    void *whole = MAP_FAILED;
+    uint8_t start[4096];
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0)
+        whole = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (whole != MAP_FAILED) {
+        image = (struct image){whole, (size_t)status.st_size};
+    } else if (S_ISREG(status.st_mode)) {
+        /* Where there is no room for the whole (RLIMIT_AS), its start will do: an ELF file has its
+           headers there, and Go's note. */
+        ssize_t length = read(fd, start, sizeof start);
+        image = (struct image){start, length > 0 ? (size_t)length : 0};
     }
-    if (image.size > 0 && image.bytes != MAP_FAILED) {
+    if (image.size > 0) {
         if (is_elf(image)) {
             kind = elf_kind(image);
             program->abi = abi_of(image);
@@ -188,8 +196,9 @@ static enum program_kind judge_file(struct program *program, char *next, size_t 
             /* execvp(3) gives what the kernel does not know to the shell. */
             snprintf(next, size, "%s", name ? name : "/bin/sh");
         }
-        munmap((void *)(uintptr_t)image.bytes, image.size);
     }
+    if (whole != MAP_FAILED)
+        munmap(whole, image.size);
     close(fd);
     return kind;
 }
