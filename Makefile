@@ -2,6 +2,8 @@
 # make demo        the whole story in one command; SERVER='...' runs it with a server of yours
 # make test        the tests; TESTS='tests/shim.bats ...' runs some of them
 # make bench       the measurements behind the figures; BENCH='--quick bind ...' does some of them
+# make stress      many more random tests, and the tests of sanitized programs: a quarter of an hour;
+#                  SEED=N repeats the random ones of a run
 # make lint        shellcheck, clang-format, and both compilers with every warning an error
 # make install     DESTDIR, PREFIX, libdir and the like as usual
 # make uninstall
@@ -122,8 +124,34 @@ demo: all build/tests/http-server
 	@scripts/demo $(SERVER)
 
 TESTS ?= tests
-test: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(CAN_RUN),$(OTHER_PROGRAMS))
+test stress: all $(TEST_PROGRAMS) $(TEST_LIBRARIES) $(if $(CAN_RUN),$(OTHER_PROGRAMS))
+
+test:
 	@tests/run $(TESTS)
+
+# AddressSanitizer needs a library that the shim cannot bring into any program; the shim runs under
+# it in tests/sanitizers.bats.  One test compares times.
+stress:
+	@SEED=$${SEED-$$(date +%s)} STRESS=1 BATS_TEST_TIMEOUT=1800 \
+	    tests/run tests/random.bats tests/churn.bats tests/faults.bats tests/sanitizers.bats
+	@$(call sanitize,ubsan,-fsanitize=undefined -fsanitize-trap=undefined,)
+	@cd build/ubsan && tests/run $(SANITIZED_TESTS) tests/shim.bats tests/ports.bats tests/random.bats
+	@$(call sanitize,asan,-fsanitize=address$(comma)undefined -fno-sanitize-recover=all,$(SHIMS))
+	@cd build/asan && sed -i '/^@test "a watched bind takes no longer/a skip "slow"' tests/reuse-run.bats && \
+	    ASAN_OPTIONS=detect_leaks=0 tests/run $(SANITIZED_TESTS)
+
+SANITIZED_TESTS = tests/reuse-run.bats tests/reuse-group.bats
+comma = ,
+
+# Copies this tree to build/$(1), with the programs of the tests and the files $(3) as they are, and
+# builds what is missing there with $(2).
+define sanitize
+    rm -rf build/$(1); \
+    mkdir -p build/$(1)/build; \
+    cp -a Makefile shim scripts tests build/$(1); \
+    cp -a --parents $(wildcard build/tests build/tests32) $(3) build/$(1); \
+    $(MAKE) --no-print-directory -C build/$(1) CC=clang CFLAGS='-O1 -g $(2)' all
+endef
 
 bench: all $(addprefix build/tests/,bind-cost http-load http-server work-server)
 	@scripts/bench $(BENCH)
@@ -131,8 +159,8 @@ bench: all $(addprefix build/tests/,bind-cost http-load http-server work-server)
 lint:
 	mandoc -T lint $(MANUALS)
 	shellcheck scripts/setup scripts/demo scripts/bench scripts/completion.bash $(SCRIPTS) .ci/run tests/run tests/*.bash tests/*.bats
-	clang-format --dry-run -Werror shim/*.[ch] tests/programs/*.[ch]
-	for source in shim/*.c tests/programs/*.c; do \
+	clang-format --dry-run -Werror shim/*.[ch] tests/programs/*.[ch] tests/fuzz/*.c
+	for source in shim/*.c tests/programs/*.c tests/fuzz/*.c; do \
 	    for compiler in gcc clang; do \
 	        $$compiler -std=gnu11 -O2 $(WARNINGS) -Werror -DVERSION='""' -DLIBDIR='""' -DLIB32DIR='""' \
 	            -c -o /dev/null $$source || exit 1; \
@@ -203,4 +231,4 @@ dist: | build
 clean:
 	rm -rf build
 
-.PHONY: all demo test bench lint install uninstall dist clean always
+.PHONY: all demo test stress bench lint install uninstall dist clean always
