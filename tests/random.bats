@@ -101,7 +101,7 @@ same() {
         number=$((number + 1))
         printf '%s' "$list" >"lists/$number"
     done <"$root/tests/fuzz/ports.txt"
-    run -0 ./fuzz -seed="$seed" -runs="$(times 30000 2000000)" -max_len=1024 -print_final_stats=1 lists
+    run -0 ./fuzz -seed="$seed" -runs="$(times 10000 2000000)" -max_len=1024 -print_final_stats=1 lists
     [[ $output =~ stat::new_units_added:\ +([0-9]+) && ${BASH_REMATCH[1]} -gt 100 ]]
 }
 
@@ -120,7 +120,7 @@ random_port() {
 
 @test "reuse-group refuses every random port that is malformed, and no other" {
     local taken=() refused=0 count
-    count=$(times 400 5000)
+    count=$(times 150 5000)
     RANDOM=$seed
     for ((i = 0; i < count; i++)); do
         random_port

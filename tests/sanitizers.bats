@@ -59,7 +59,7 @@ clean() {
     for place in threads signal fork vfork; do
         clean ./bind-in "$place"
     done
-    clean ./random-binds -s "$seed" "$(times 4000 100000)"
+    clean ./random-binds -s "$seed" "$(times 1000 50000)"
     [[ $output != *' and not '* ]]
     export LIBREUSE_LOG=1
     while IFS= read -r list; do
@@ -76,7 +76,7 @@ clean() {
         clean ./bind-in "$place"
     done
     LIBREUSE_LOG=1 LIBREUSE_PORTS=7000 clean ./bind-in threads
-    clean ./random-binds -s "$seed" "$(times 1000 100000)"
+    clean ./random-binds -s "$seed" "$(times 1000 50000)"
 }
 
 @test "the shim runs clean under valgrind" {
