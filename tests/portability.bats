@@ -223,7 +223,7 @@ without() {
         run -0 without "$call" ENOSYS "$build/reuse-group" 8000
         [[ $output == *"  2 members; "* ]]
         run -2 without "$call" ENOSYS "$build/reuse-group" --steer 0 8000
-        [[ ${#lines[@]} -eq 1 && $output == "reuse-group: cannot steer tcp port 8000: "* ]]
+        [[ ${#lines[@]} -eq 1 && $output == "reuse-group: cannot steer tcp 127.0.0.1 port 8000: "* ]]
         [[ $output == *"Function not implemented; this takes Linux 5.6 or newer" ]]
     done
 }
@@ -235,7 +235,7 @@ without() {
     eventually listening 2 8000
     "$build/reuse-group" --steer 1 8000
     run -2 without setsockopt ENOPROTOOPT "$build/reuse-group" --unsteer 8000
-    [[ ${#lines[@]} -eq 1 && $output == *": Protocol not available; this takes Linux 5.3 or newer"* ]]
+    [[ ${#lines[@]} -eq 1 && $output == *": Protocol not available: this takes Linux 5.3 or newer"* ]]
     [[ $(answered 40) == "$pid" ]]
 }
 

@@ -108,15 +108,16 @@ same() {
 
 # random_port: sets $port to a random PORT for reuse-group, well-formed or not, and $good to which.
 random_port() {
-    local pieces=(0 1 8 80 007001 65535 65536 99999999999 / /tcp /udp /sctp - + x ' ' '') number piece
+    local pieces=(0 1 8 80 07001 65535 65536 99999999999 / /tcp /udp /sctp - + x ' ' '') first last piece
     port=
     for ((piece = RANDOM % 3; piece >= 0; piece--)); do
         port+=${pieces[RANDOM % ${#pieces[@]}]}
     done
     good=
-    [[ $port =~ ^0*([0-9]{1,5})(/tcp|/udp)?$ ]] || return 0
-    number=$((10#${BASH_REMATCH[1]}))
-    ((number < 1 || number > 65535)) || good=1
+    [[ $port =~ ^([0-9]{1,5})(-([0-9]{1,5}))?(/tcp|/udp)?$ ]] || return 0
+    first=$((10#${BASH_REMATCH[1]}))
+    last=$((10#${BASH_REMATCH[3]:-$first}))
+    ((first < 1 || last > 65535 || first > last)) || good=1
 }
 
 @test "reuse-group refuses every random port that is malformed, and no other" {

@@ -60,12 +60,12 @@ manager() {
 }
 
 @test "setup installs what the measurements need when asked to, and only then" {
-    rm --force commands/wrk
-    manager apt-get "case \$* in *install*) for tool in socat wrk haproxy valgrind; do
+    rm --force commands/haproxy
+    manager apt-get "case \$* in *install*) for tool in socat haproxy; do
         [ -e $PWD/commands/\$tool ] || cp $(type -P true) $PWD/commands/\$tool; done ;; esac"
     setup_with "$PWD/commands" --bench
-    [[ $status -eq 0 && $(tail -n 1 apt-get.log) == *"install"*" socat wrk"* ]]
-    rm commands/{socat,wrk}
+    [[ $status -eq 0 && $(tail -n 1 apt-get.log) == *"install"*" socat haproxy" ]]
+    rm commands/{socat,haproxy}
     setup_with "$PWD/commands"
     [[ $status -eq 0 && $(tail -n 1 apt-get.log) == *"install"*" socat" ]]
 }
