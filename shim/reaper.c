@@ -82,9 +82,11 @@ int reaper_fork(pid_t parent) {
     pid_t self = getpid();
     sigset_t all, mask;
     sigfillset(&all);
-    int signals = signalfd(-1, &all, SFD_CLOEXEC);
+    int low = signalfd(-1, &all, SFD_CLOEXEC);
+    int signals = fcntl(low, F_DUPFD_CLOEXEC, 3); /* the first three may have been closed */
     if (signals < 0)
         return -1;
+    close(low);
     sigprocmask(SIG_SETMASK, &all, &mask);
     struct sigaction on_child;
     sigaction(SIGCHLD, &(struct sigaction){.sa_handler = SIG_DFL}, &on_child);
