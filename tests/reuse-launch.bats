@@ -135,6 +135,19 @@ connected() {
     stop own "$pid"
 }
 
+@test "the copies have the environment that reuse-launch has, and no descriptor more" {
+    # The names are those of variables of the script.
+    export prefix=/usr pids=7 environment=x due='a  b'
+    printf '%s\n' '#!/bin/sh' 'env | grep -v "^LIBREUSE_COPY\|^LIBREUSE_LAUNCH\|^_=\|^SHLVL=" | sort' \
+        'ls /proc/self/fd | wc -l' >asked
+    chmod +x asked
+    start plain ./asked
+    wait "$pid"
+    launched own -n 1 --prefix -- sh -c './asked; exec "$0" 8000' "$server"
+    diff plain.log <(sed -n 's/^0 | //p' own.log | grep -v 'LD_PRELOAD')
+    stop own "$pid"
+}
+
 @test "--replace puts the number for {}, and nothing else does" {
     launched replaced -n 2 --replace -- bash -c 'echo "is $1"; exec "$0" 8000' "$server" 'x{}y{}'
     said replaced 1 '^is x0y0$'
@@ -557,6 +570,82 @@ patiently() {
     stop changed "$launcher"
 }
 
+@test "a copy that dies while another is taken away does not bring that one new requests" {
+    launched fewer -n 3 --drain=4 -- "$programs/go-static" 127.0.0.1:8000
+    local launcher=$pid leaving number
+    leaving=$(grep -o '[0-9]*$' fewer.log)
+    # Its idle connection holds up the drain for two seconds.
+    until [[ $(ss --no-header --tcp --processes state established 'sport = :8000') == *"pid=$leaving,"* ]]; do
+        exec {open}<>/dev/tcp/127.0.0.1/8000
+        sleep 0.05
+    done
+    kill -TTOU "$launcher"
+    sleep 0.5
+    kill -KILL "$(pids_on 8000 | grep -v "^$leaving\$" | head -n 1)"
+    eventually listening 3 8000
+    sleep 0.3
+    for number in {1..20}; do
+        curl --silent --fail --noproxy '*' http://127.0.0.1:8000/ >>answers
+    done
+    alive "$leaving"
+    [[ $(grep --count "pid $leaving\$" answers) -eq 0 ]]
+    eventually says fewer 'copy 2 taken away'
+    listening 2 8000
+    stop fewer "$launcher"
+}
+
+@test "a reload right after TTIN takes a copy along that does not listen yet" {
+    launched late -n 2 -- bash -c '((LIBREUSE_COPY < 2)) || sleep 1; exec "$0" 8000 2' "$server"
+    local launcher=$pid
+    traffic late-load 60 8000
+    local wrk=$pid
+    eventually connected 8000
+    kill -TTIN "$launcher"
+    eventually says late 'copy 2 added'
+    reload late "$launcher"
+    listening 3 8000
+    kill -INT "$wrk"
+    wait "$wrk"
+    [[ $(answered late-load) -gt 100 && $(failed late-load) -eq 0 ]]
+    stop late "$launcher"
+}
+
+@test "a tool that fails during a reload does not end the service, nor leave it steered" {
+    mkdir tools
+    cp "$launch" tools/
+    ln -s "$build/reuse-run" "$shim" tools/
+    # Every third look fails, and ss for ever.
+    printf '%s\n' '#!/bin/bash' '[[ $1 != --tsv ]] || echo >>looks' \
+        '[[ $1 != --tsv || $(($(wc -l <looks) % 3)) != 0 ]] || exit 2' "exec $build/reuse-group \"\$@\"" \
+        >tools/reuse-group
+    printf '%s\n' '#!/bin/bash' 'kill -KILL $$' >tools/ss
+    chmod +x tools/*
+    launch=$PWD/tools/reuse-launch
+    PATH=$PWD/tools:$PATH launched failing -n 2 --drain=1 -- "$server" 8000
+    local launcher=$pid round
+    for round in 1 2 3; do
+        reload failing "$launcher"
+    done
+    listening 2 8000
+    "$root/scripts/reuse-spread" --expect 2 http://127.0.0.1:8000/
+    stop failing "$launcher"
+}
+
+@test "a server whose UDP sockets come and go gets ready" {
+    launched passing -n 2 -- python3 -c '
+import socket, time
+server = socket.create_server(("127.0.0.1", 8000))
+while True:
+    passing = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    passing.bind(("", 0))
+    time.sleep(0.03)
+    passing.close()'
+    local launcher=$pid
+    reload passing "$launcher"
+    listening 2 8000
+    stop passing "$launcher"
+}
+
 @test "USR1 prints a line on each copy" {
     launched told -n 2 -- "$server" 8000
     local launcher=$pid one
@@ -589,6 +678,12 @@ patiently() {
         stop signal "$pid"
         said signal 1 '^got USR1$'
     done
+}
+
+@test "SIGKILL as the stop signal leaves nothing either" {
+    launched killed -n 2 --signal=KILL -- bash -c 'setsid --fork sleep 60; exec "$0" 8000' "$server"
+    stop killed "$pid"
+    said killed 0 'does not stop'
 }
 
 @test "a copy that does not stop is killed after --stop, and told" {
@@ -659,6 +754,8 @@ patiently() {
 }
 
 @test "copies of another service that lives are not taken over" {
+    # Not even if it was started from within a copy of a service that is dead.
+    export LIBREUSE_LAUNCH=4194304
     launched first -n 2 -- "$server" 8000
     local first=$pid
     launched second -n 2 -- "$server" 8000
@@ -768,6 +865,34 @@ killed_in_reload() {
     grep $'^0 | a\tb$' errors
 }
 
+@test "with all standard descriptors closed it stops in order" {
+    "$launch" -n 2 --stop=5 -- "$server" 8000 <&- >&- 2>&- 3>&- &
+    started+=($!)
+    eventually listening 2 8000
+    sleep 0.5
+    kill -TERM "${started[-1]}"
+    eventually ended "${started[-1]}"
+    eventually none_left
+    # By the signal, not by the SIGKILL after five seconds.
+    run -0 timeout 3 bash -c '"$0" --leave-nothing sleep 60 <&- & sleep 0.3; kill -TERM $!; wait $!; [[ $? -eq 143 ]]' \
+        "$build/reuse-run"
+}
+
+@test "when the terminal goes away, all is stopped" {
+    start terminal python3 -c '
+import os, pty, sys, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+seen = b""
+while b"serve on" not in seen:
+    seen += os.read(terminal, 1000)
+os.close(terminal)
+print("gone", os.waitpid(pid, 0)[1])' "$launch" -n 2 -- "$server" 8000
+    eventually says terminal '^gone 0$'
+    none_left
+}
+
 @test "the last words of a copy come through --prefix" {
     run -1 timeout 20 "$launch" -n 1 --prefix -- bash -c 'echo last words; echo unfinished >&2; exit 3'
     sleep 0.2
@@ -818,7 +943,7 @@ killed_in_reload() {
     run -2 "$launch"
     [[ $output == "reuse-launch: no program given; try 'reuse-launch --help'" ]]
     for bad in -n0 -nx --copies= --copies=1001 --ready=0 --ready=x --drain=-1 --stop=1.5 --signal=NONE \
-        --signal=; do
+        --signal= --signal=0 --signal=EXIT --signal=DEBUG --signal=-1 --signal=65; do
         run -2 "$launch" "$bad" -- "$server"
         value=${bad#*=}
         [[ ${#lines[@]} -eq 1 && $output == "reuse-launch: -"*": '${value#-n}' is "* ]]
