@@ -662,13 +662,21 @@ while True:
 @test "INT and QUIT stop as TERM does: exit 0, nothing is left" {
     for signal in INT QUIT TERM; do
         rm -f "stopped.log"
-        # In the background of a script SIGINT would be ignored.
-        start stopped env --default-signal=INT,QUIT "$launch" -n 2 -- "$server" 8000
+        start stopped "$launch" -n 2 -- "$server" 8000
         eventually says stopped ' on .*: pids'
         kill -"$signal" "$pid"
         wait "$pid"
         none_left
     done
+}
+
+@test "signals that were ignored at the start, as nohup does, are heard all the same" {
+    start ignored env --ignore-signal=HUP,INT "$launch" -n 2 -- "$server" 8000
+    eventually says ignored ' on .*: pids'
+    reload ignored "$pid"
+    kill -INT "$pid"
+    wait "$pid"
+    none_left
 }
 
 @test "the stop signal is the one that is asked for" {
