@@ -224,7 +224,7 @@ endif
 # What git knows, or in such an archive all there is, build/ apart.
 DIST = libreuse-$(VERSION)
 dist: | build
-	(git ls-files 2>/dev/null || find . -path ./build -prune -o -type f -printf '%P\n') | LC_ALL=C sort | \
+	(git ls-files 2>/dev/null || find . \( -path ./build -o -path ./.git \) -prune -o -type f -printf '%P\n') | LC_ALL=C sort | \
 	    tar -czf build/$(DIST).tar.gz --transform 's,^,$(DIST)/,' --owner=0 --group=0 --numeric-owner \
 	        --no-recursion -T -
 

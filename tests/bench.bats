@@ -55,7 +55,7 @@ more() {
 
 @test "bench shows each median with its unit, ratio and bar" {
     grep --quiet '^  tcp, port 7000: bind, ns$' "$BATS_FILE_TMPDIR/output"
-    grep --quiet --extended-regexp '^    shim +[0-9.,]+ +\+-[0-9]+% +x [0-9.]+ \(.*\) *█' \
+    grep --quiet --extended-regexp '^    shim +[0-9.,]+ +\+-[0-9]+% +x [0-9.]+ \(.*\) *(█|#)' \
         "$BATS_FILE_TMPDIR/output"
 }
 

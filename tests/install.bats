@@ -102,9 +102,10 @@ END
     cd libreuse-*
     find . -type f | sort >../unpacked
     # A checkout may have files that are not for others.
-    if [[ -d $root/.git ]]; then
+    if [[ -d $root/.git ]] && command -v git; then
         git -C "$root" ls-files | sed 's,^,./,' | sort | diff - ../unpacked
     fi
+    run ! grep --extended-regexp '^\./(build|\.git)/' ../unpacked
     make --silent install DESTDIR="$PWD/build/tree" PREFIX=/usr
     [[ -x build/tree/usr/bin/reuse-launch ]]
     make --silent dist
