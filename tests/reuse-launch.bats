@@ -426,6 +426,7 @@ have_answered() {
     kill -INT "$wrk"
     wait "$wrk"
     [[ $(answered broken-load) -gt 100 && $(failed broken-load) -eq 0 ]]
+    "$root/scripts/reuse-spread" --expect 3 http://127.0.0.1:8000/
     # And once it is whole, all of them are replaced.
     rm broken
     reload broken "$launcher"
@@ -464,8 +465,10 @@ waits_for() {
     start stranger with_shim "$server" 8000 2
     local stranger=$pid
     eventually listening 1 8000
+    "$build/reuse-group" --steer=0 8000 # what a killed reuse-launch may leave
     launched service -n 2 -- "$server" 8000 2
     local launcher=$pid
+    "$root/scripts/reuse-spread" --expect 3 http://127.0.0.1:8000/
     eventually said service 1 "127.0.0.1:8000/tcp: shared with processes that are not of this service, pid $stranger"
     reloads_under_load service "$launcher" 8000 3
     alive "$stranger"
