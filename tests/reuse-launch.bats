@@ -489,7 +489,8 @@ stop_but_stranger() {
     local launcher=$pid
     touch slow
     kill -HUP "$launcher"
-    eventually says amidst 'reload: starting'
+    # The new copies are started once the old ones have been counted.
+    eventually pgrep --full --exact 'sleep 1'
     start stranger with_shim "$server" 8000
     local stranger=$pid
     eventually says amidst "cannot steer: .*somebody else has joined, pid $stranger; requests to the old copies may fail"
@@ -505,7 +506,7 @@ stop_but_stranger() {
     before=$(pids_on 8000)
     touch slow
     kill -HUP "$launcher"
-    eventually says deaths 'reload: starting'
+    eventually pgrep --full --exact 'sleep 1'
     kill -KILL "$(head -n 1 <<<"$before")"
     eventually listening 5 8000
     eventually said deaths 1 'reload: .* serve on'
