@@ -27,13 +27,19 @@ static void add(struct socket *socket, pid_t pid, int fd) {
     socket->holders[socket->holder_count++] = (struct holder){pid, fd};
 }
 
-/* Notes every descriptor of PID that is one of the sockets. */
-static void look_at(pid_t pid, struct socket *sockets, size_t count) {
+/* Whether ERROR is for want of something that the caller may give, not of a right. */
+static bool is_shortage(int error) {
+    return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
+/* Notes every descriptor of PID that is one of the sockets; returns false and errno for want of
+   descriptors or memory. */
+static bool look_at(pid_t pid, struct socket *sockets, size_t count) {
     char path[64], target[64];
     snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
     DIR *folder = opendir(path);
     if (!folder)
-        return;
+        return !is_shortage(errno);
     for (const struct dirent *entry; (entry = readdir(folder));) {
         unsigned inode;
         ssize_t length = readlinkat(dirfd(folder), entry->d_name, target, sizeof target - 1);
@@ -45,9 +51,10 @@ static void look_at(pid_t pid, struct socket *sockets, size_t count) {
                 add(&sockets[i], pid, atoi(entry->d_name));
     }
     closedir(folder);
+    return true;
 }
 
-/* Whether SOCKET has SO_REUSEPORT. */
+/* Whether SOCKET has SO_REUSEPORT; errno, where that is unknown. */
 static enum shared ask(const struct socket *socket) {
     int value = 0;
     socklen_t length = sizeof value;
@@ -59,16 +66,22 @@ static enum shared ask(const struct socket *socket) {
     return !known ? SHARED_UNKNOWN : value ? SHARED_YES : SHARED_NO;
 }
 
-void holders_find(struct socket *sockets, size_t count) {
+bool holders_find(struct socket *sockets, size_t count) {
     DIR *processes = opendir("/proc");
     if (!processes)
-        return;
-    for (const struct dirent *entry; (entry = readdir(processes));) /* in order of pids */
+        return !is_shortage(errno);
+    bool seen = true;
+    for (const struct dirent *entry; seen && (entry = readdir(processes));) /* in order of pids */
         if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
-            look_at(atoi(entry->d_name), sockets, count);
+            seen = look_at(atoi(entry->d_name), sockets, count);
+    int error = errno;
     closedir(processes);
-    for (size_t i = 0; i < count; i++)
+    errno = error;
+    for (size_t i = 0; seen && i < count; i++) {
         sockets[i].shared = ask(&sockets[i]);
+        seen = sockets[i].shared != SHARED_UNKNOWN || !is_shortage(errno);
+    }
+    return seen;
 }
 
 /* Whether FD is SOCKET, and not what its holder has opened in its place meanwhile. */

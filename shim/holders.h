@@ -8,8 +8,9 @@
 #include "sockets.h"
 
 /* Finds who holds each of COUNT sockets, and whether it is shared: its SO_REUSEPORT, that nothing
-   but a duplicate tells.  What the caller may not see stays empty, or unknown. */
-void holders_find(struct socket *sockets, size_t count);
+   but a duplicate tells.  What the caller may not see stays empty, or unknown.  Returns false and
+   errno for want of descriptors or memory (EMFILE, ENFILE, ENOMEM). */
+bool holders_find(struct socket *sockets, size_t count);
 
 /* A duplicate of SOCKET, from any of its holders; -1 and errno, EPERM if no holder is known. */
 int holders_take(const struct socket *socket);

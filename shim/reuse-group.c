@@ -796,7 +796,8 @@ int main(int argc, char **argv) {
     struct sockets sockets;
     read_command(&command, argc, argv);
     read_sockets(&sockets, &command);
-    holders_find(sockets.all, sockets.count);
+    if (!holders_find(sockets.all, sockets.count))
+        fail("cannot look who holds the sockets: %s", strerror(errno));
     struct member *members = got(calloc(sockets.count + 1, sizeof *members));
     size_t count = make_members(members, &sockets, !command.wanted_count);
     if (command.action == SHOW)

@@ -116,6 +116,10 @@ except OSError as error:
         limited -n "$limit" "$build/reuse-group" --steer=0-1 8000
         [[ $status -eq 0 && ! -s message ]]
     done
+    for action in --tsv --steer=0-1; do
+        limited -n 4 "$build/reuse-group" "$action" 8000
+        gives_up 2 'reuse-group: cannot look who holds the sockets: Too many open files'
+    done
 }
 
 @test "out of descriptors, reuse-spread gives no verdict and says so" {
