@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The parent of PID, by proc_pid_stat(5); 0 if there is no such process. */
+/* The parent of PID, by proc_pid_status(5); 0 if there is no such process. */
 static pid_t parent_of(int pid) {
     char path[64];
     pid_t parent = 0;
