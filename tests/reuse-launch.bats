@@ -233,6 +233,21 @@ END
     stop mended "$launcher"
 }
 
+@test "a copy may end with any status: it is told, and the service goes on" {
+    launched any -n 2 -- bash -c '
+        trap "read -r status <status; exit \$status" USR1
+        "$0" 8000 & while true; do wait; done' "$server"
+    local launcher=$pid status
+    for status in 1 130 137 192 193 255; do
+        eventually listening 2 8000
+        echo "$status" >status
+        kill -USR1 "$(ps -o ppid= -p "$(pids_on 8000 | head -n 1)" | tr -d ' ')"
+        eventually says any "^reuse-launch: copy [01] .* ended with status $status; starting it again"
+    done
+    alive "$launcher"
+    stop any "$launcher"
+}
+
 @test "a copy that keeps dying is started after pauses that grow" {
     launched dying -n 2 -- "$server" 8000
     local launcher=$pid victim=0 last
