@@ -25,14 +25,14 @@ libdir ?= $(PREFIX)/$(LIB)
 lib32dir ?= $(PREFIX)/$(LIB32)
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
-ALL_CFLAGS = -std=gnu11 $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
+ALL_CFLAGS = -std=gnu11 -Ishim $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 
 # The shim is linked with no library, so that one file loads into programs on any libc: what the
 # compiler would call in libc on its own account (stack protector, _chk functions) is off.
 SHIM_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -U_FORTIFY_SOURCE \
     -shared -nostdlib -Wl,-soname,libreuse.so -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
 SHIM_SOURCES = shim/libreuse.c shim/log.c shim/ports.c shim/share.c
-HEADERS = $(wildcard shim/*.h)
+HEADERS = $(wildcard shim/*.h shim/*/*.h)
 
 # What $(CC) builds for, where reuse-run knows the system calls: trap.c.
 MACHINE := $(filter __x86_64__ __i386__ __AARCH64EL__,\
@@ -49,7 +49,7 @@ PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-group
 
 SCRIPTS = scripts/reuse-launch scripts/reuse-spread
 TOOLS = $(notdir $(PROGRAMS) $(SCRIPTS))
-MANUALS = shim/libreuse.so.8 $(PROGRAMS:build/%=shim/%.1) $(SCRIPTS:%=%.1)
+MANUALS = shim/libreuse.so.8 $(foreach tool,$(PROGRAMS:build/reuse-%=%),shim/$(tool)/reuse-$(tool).1) $(SCRIPTS:%=%.1)
 
 all: $(SHIMS) $(PROGRAMS)
 
@@ -59,14 +59,14 @@ build/libreuse.so: $(SHIM_SOURCES) $(HEADERS) Makefile | build
 build/lib32/libreuse.so: $(SHIM_SOURCES) $(HEADERS) Makefile | build/lib32
 	$(CC) -m32 $(ALL_CFLAGS) $(SHIM_SOURCES) $(SHIM_FLAGS) -o $@
 
-RUN_SOURCES = shim/reuse-run.c shim/reaper.c shim/process.c shim/trap.c shim/program.c shim/share.c \
-    shim/log.c shim/ports.c
+# A wing of shim/ is one tool: all that lies there, and the rooms of shim/ itself that it uses.
+RUN_SOURCES = $(wildcard shim/run/*.c) shim/tool.c shim/share.c shim/log.c shim/ports.c
 
 build/reuse-run: $(RUN_SOURCES) $(HEADERS) Makefile build/libdirs
 	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' -DLIBDIR='"$(libdir)"' -DLIB32DIR='"$(lib32dir)"' \
 	    $(RUN_SOURCES) $(LDFLAGS) -o $@
 
-GROUP_SOURCES = shim/reuse-group.c shim/sockets.c shim/holders.c shim/ports.c
+GROUP_SOURCES = $(wildcard shim/group/*.c) shim/tool.c shim/ports.c
 
 build/reuse-group: $(GROUP_SOURCES) $(HEADERS) Makefile | build
 	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(GROUP_SOURCES) $(LDFLAGS) -o $@
@@ -159,10 +159,10 @@ bench: all $(addprefix build/tests/,bind-cost http-load http-server work-server)
 lint:
 	mandoc -T lint $(MANUALS)
 	shellcheck scripts/setup scripts/demo scripts/bench scripts/completion.bash $(SCRIPTS) .ci/run tests/run tests/*.bash tests/*.bats
-	clang-format --dry-run -Werror shim/*.[ch] tests/programs/*.[ch] tests/fuzz/*.c
-	for source in shim/*.c tests/programs/*.c tests/fuzz/*.c; do \
+	clang-format --dry-run -Werror shim/*.[ch] shim/*/*.[ch] tests/programs/*.[ch] tests/fuzz/*.c
+	for source in shim/*.c shim/*/*.c tests/programs/*.c tests/fuzz/*.c; do \
 	    for compiler in gcc clang; do \
-	        $$compiler -std=gnu11 -O2 $(WARNINGS) -Werror -DVERSION='""' -DLIBDIR='""' -DLIB32DIR='""' \
+	        $$compiler -std=gnu11 -Ishim -O2 $(WARNINGS) -Werror -DVERSION='""' -DLIBDIR='""' -DLIB32DIR='""' \
 	            -c -o /dev/null $$source || exit 1; \
 	    done; \
 	done

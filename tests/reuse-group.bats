@@ -690,7 +690,7 @@ watching() {
 
 @test "the manual page is clean and names every option" {
     command -v man || skip 'man is not installed'
-    run man --warnings -l "$root/shim/reuse-group.1"
+    run man --warnings -l "$root/shim/group/reuse-group.1"
     [[ $status -eq 0 ]]
     keeps_quiet_of "warning"
     for option in --tsv --steer --unsteer --help --version; do

@@ -16,14 +16,13 @@
 #include "holders.h"
 #include "ports.h"
 #include "sockets.h"
+#include "tool.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <getopt.h>
 #include <linux/filter.h>
 #include <net/if.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +35,28 @@
 #endif
 
 enum { EXIT_NOTHING = 1, EXIT_TROUBLE = 2 };
+
+const struct tool tool = {
+    .name = "reuse-group",
+    .failure = EXIT_TROUBLE,
+    .usage =
+        "Usage: reuse-group [--tsv] [--no-wait] [PORTS]...\n"
+        "  or:  reuse-group --steer=FIRST[-LAST] PORTS...\n"
+        "  or:  reuse-group --unsteer PORTS...\n"
+        "Show who listens on PORTS, and what is wrong there; without any, who shares one.\n"
+        "PORTS are a list of [ADDRESS:]PORT[-PORT][/tcp|/udp], such as 8000 or [::]:80,53/udp.\n"
+        "\n"
+        "      --tsv              write tab-separated values, for scripts\n"
+        "      --no-wait          do not look for half a second whether queues move\n"
+        "      --steer=RANGE      give new connections and flows only to members FIRST to LAST\n"
+        "                           of the group, numbered in order of joining from 0\n"
+        "      --unsteer          give them to all members again\n"
+        "      --help             display this help and exit\n"
+        "      --version          output version information and exit\n"
+        "\n"
+        "Exit status: 0; 1 if nothing is on a port, or none is shared; 2 for wrong usage and\n"
+        "errors.\n",
+};
 
 /* How often, and how far apart, queues are looked at to see whether they move. */
 enum { SAMPLES = 10, PAUSE_MS = 50 };
@@ -74,24 +95,6 @@ struct group {
     size_t count;
 };
 
-/* Says what failed, "reuse-group: ...", and exits. */
-__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...) {
-    char *message;
-    va_list arguments;
-    va_start(arguments, format);
-    bool complete = vasprintf(&message, format, arguments) >= 0;
-    va_end(arguments);
-    fprintf(stderr, "reuse-group: %s\n", complete ? message : "out of memory");
-    exit(EXIT_TROUBLE);
-}
-
-/* PIECE, which there was memory for. */
-static void *got(void *piece) {
-    if (!piece)
-        fail("out of memory");
-    return piece;
-}
-
 /* ----------------------------------------------------------------------- from sockets to groups */
 
 /* Whether SOCKET is on one of the ports of LIST. */
@@ -117,9 +120,10 @@ static bool is_wanted(const struct socket *socket, const void *context) {
 
 static void read_sockets(struct sockets *sockets, const struct command *command) {
     if (!sockets_read(sockets, is_wanted, command))
-        fail("cannot ask the kernel for its sockets: %s; this takes inet_diag (modprobe tcp_diag "
-             "udp_diag)",
-             strerror(errno));
+        tool_fail(
+            "cannot ask the kernel for its sockets: %s; this takes inet_diag (modprobe tcp_diag "
+            "udp_diag)",
+            strerror(errno));
 }
 
 /* Whether both are of one group, or in each other's way. */
@@ -273,17 +277,6 @@ struct row {
     char *cells[COLUMNS];
 };
 
-/* What asprintf(3) makes of it. */
-__attribute__((format(printf, 1, 2))) static char *text(const char *format, ...) {
-    char *result;
-    va_list arguments;
-    va_start(arguments, format);
-    if (vasprintf(&result, format, arguments) < 0)
-        result = NULL;
-    va_end(arguments);
-    return got(result);
-}
-
 static const char *protocol_name(unsigned protocol) {
     return protocol == IPPROTO_TCP ? "tcp" : "udp";
 }
@@ -291,7 +284,7 @@ static const char *protocol_name(unsigned protocol) {
 /* The name of USER, or its number if it has none; to be freed. */
 static char *user_name(uid_t user) {
     const struct passwd *entry = getpwuid(user);
-    return entry ? text("%s", entry->pw_name) : text("%u", (unsigned)user);
+    return entry ? tool_text("%s", entry->pw_name) : tool_text("%u", (unsigned)user);
 }
 
 /* An address as people write it, the device after it where the socket is bound to one. */
@@ -299,23 +292,23 @@ static char *address_text(const struct socket *socket) {
     char address[INET6_ADDRSTRLEN] = "?", device[IF_NAMESIZE];
     inet_ntop(socket->family, socket->address, address, sizeof address);
     if (!socket->device)
-        return text("%s", address);
-    return text("%s%%%s", address, if_indextoname(socket->device, device) ? device : "?");
+        return tool_text("%s", address);
+    return tool_text("%s%%%s", address, if_indextoname(socket->device, device) ? device : "?");
 }
 
 /* The pids of the holders: for people the first, and how many more there are. */
 static char *pid_text(const struct socket *socket, bool tsv) {
     if (!socket->holder_count)
-        return text("-");
-    char *result = text("%d", (int)socket->holders[0].pid);
+        return tool_text("-");
+    char *result = tool_text("%d", (int)socket->holders[0].pid);
     for (size_t i = 1; tsv && i < socket->holder_count; i++) {
-        char *longer = text("%s,%d", result, (int)socket->holders[i].pid);
+        char *longer = tool_text("%s,%d", result, (int)socket->holders[i].pid);
         free(result);
         result = longer;
     }
     if (tsv || socket->holder_count == 1)
         return result;
-    char *longer = text("%s+%zu", result, socket->holder_count - 1);
+    char *longer = tool_text("%s+%zu", result, socket->holder_count - 1);
     free(result);
     return longer;
 }
@@ -331,7 +324,7 @@ static char *command_text(const struct socket *socket, bool tsv) {
             length--;
         command[length] = 0;
     }
-    return text("%s", *command ? command : "-");
+    return tool_text("%s", *command ? command : "-");
 }
 
 static char *problems_text(const bool problems[PROBLEM_KINDS]) {
@@ -344,11 +337,11 @@ static char *problems_text(const bool problems[PROBLEM_KINDS]) {
     for (int i = 0; i < PROBLEM_KINDS; i++) {
         if (!problems[i])
             continue;
-        char *longer = result ? text("%s,%s", result, names[i]) : text("%s", names[i]);
+        char *longer = result ? tool_text("%s,%s", result, names[i]) : tool_text("%s", names[i]);
         free(result);
         result = longer;
     }
-    return result ? result : text("-");
+    return result ? result : tool_text("-");
 }
 
 static struct row row_of(const struct member *member, bool tsv) {
@@ -356,18 +349,18 @@ static struct row row_of(const struct member *member, bool tsv) {
     const struct socket *socket = member->socket;
     const char *unit = socket->protocol == IPPROTO_UDP && !tsv ? "B" : "";
     return (struct row){{
-        [PROTOCOL] = text("%s", protocol_name(socket->protocol)),
+        [PROTOCOL] = tool_text("%s", protocol_name(socket->protocol)),
         [ADDRESS] = address_text(socket),
-        [PORT] = text("%u", socket->port),
-        [NUMBER] = member->number < 0 ? text("-") : text("%d", member->number),
+        [PORT] = tool_text("%u", socket->port),
+        [NUMBER] = member->number < 0 ? tool_text("-") : tool_text("%d", member->number),
         [PID] = pid_text(socket, tsv),
         [USER] = user_name(socket->user),
-        [SHARED] = text("%s", shared[socket->shared]),
-        [WAITING] = text("%u%s", socket->waiting, unit),
-        [LIMIT] = text("%u%s", socket->limit, unit),
+        [SHARED] = tool_text("%s", shared[socket->shared]),
+        [WAITING] = tool_text("%u%s", socket->waiting, unit),
+        [LIMIT] = tool_text("%u%s", socket->limit, unit),
         [COMMAND] = command_text(socket, tsv),
         [PROBLEMS] = problems_text(member->problems),
-        [INODE] = text("%u", socket->inode),
+        [INODE] = tool_text("%u", socket->inode),
     }};
 }
 
@@ -461,7 +454,7 @@ static bool is_seen(const struct member *member) {
 static void print(struct member *members, size_t count, bool tsv) {
     static const struct row title = {{"PROTO", "ADDRESS", "PORT", "NO", "PID", "USER", "SHARED",
                                       "WAITING", "LIMIT", "COMMAND", "PROBLEMS", "INODE"}};
-    struct row *rows = got(calloc(count, sizeof *rows));
+    struct row *rows = tool_got(calloc(count, sizeof *rows));
     int widths[COLUMNS];
     for (int column = 0; column < COLUMNS; column++)
         widths[column] = (int)strlen(title.cells[column]);
@@ -570,7 +563,8 @@ struct steered {
 static char *group_text(const struct group *group) {
     const struct socket *socket = group->members->socket;
     char *address = address_text(socket);
-    char *result = text("%s %s port %u", protocol_name(socket->protocol), address, socket->port);
+    char *result =
+        tool_text("%s %s port %u", protocol_name(socket->protocol), address, socket->port);
     free(address);
     return result;
 }
@@ -588,14 +582,14 @@ static uid_t steered_user(const struct group *group) {
 static void check_steerable(const struct group *group, const struct command *command) {
     unsigned count = numbered(group, group->count, steered_user(group));
     if (count == 0 && group->members->socket->shared == SHARED_UNKNOWN)
-        fail("cannot steer %s: cannot see whether it is shared; be its user, or root",
-             group_text(group));
+        tool_fail("cannot steer %s: cannot see whether it is shared; be its user, or root",
+                  group_text(group));
     if (count == 0)
-        fail("cannot steer %s: it is not shared; start its server with reuse-run",
-             group_text(group));
+        tool_fail("cannot steer %s: it is not shared; start its server with reuse-run",
+                  group_text(group));
     if (command->action == STEER && command->last >= count)
-        fail("cannot steer %s to member %u: its members are 0 to %u", group_text(group),
-             command->last, count - 1);
+        tool_fail("cannot steer %s to member %u: its members are 0 to %u", group_text(group),
+                  command->last, count - 1);
 }
 
 /* A duplicate of any member of GROUP; fails if none is to be had. */
@@ -606,9 +600,9 @@ static int take_any(const struct group *group) {
         if (group->members[i].number >= 0 && group->members[i].socket->user == user)
             fd = holders_take(group->members[i].socket);
     if (fd < 0)
-        fail("cannot steer %s: no socket of it is to be had: %s; %s", group_text(group),
-             strerror(errno),
-             errno == ENOSYS ? "this takes Linux 5.6 or newer" : "be its user, or root");
+        tool_fail("cannot steer %s: no socket of it is to be had: %s; %s", group_text(group),
+                  strerror(errno),
+                  errno == ENOSYS ? "this takes Linux 5.6 or newer" : "be its user, or root");
     return fd;
 }
 
@@ -624,7 +618,7 @@ static const char *steering_error(int error) {
 
 /* Steers every group of MEMBERS, or none of them if one cannot be. */
 static void steer_all(struct member *members, size_t count, const struct command *command) {
-    struct steered *all = got(calloc(count, sizeof *all));
+    struct steered *all = tool_got(calloc(count, sizeof *all));
     size_t groups = 0;
     for (size_t i = 0; i < count; i += all[groups++].group.count) {
         all[groups].group = group_at(&members[i], count - i);
@@ -638,45 +632,13 @@ static void steer_all(struct member *members, size_t count, const struct command
         int error = errno;
         for (size_t done = 0; command->action == STEER && done < i; done++)
             detach(all[done].fd);
-        fail("cannot steer %s: %s: %s", group_text(&all[i].group), strerror(error),
-             steering_error(error));
+        tool_fail("cannot steer %s: %s: %s", group_text(&all[i].group), strerror(error),
+                  steering_error(error));
     }
     free(all); /* the descriptors end with the process */
 }
 
 /* ------------------------------------------------------------------------ the command, and main */
-
-static void usage(void) {
-    fputs("Usage: reuse-group [--tsv] [--no-wait] [PORTS]...\n"
-          "  or:  reuse-group --steer=FIRST[-LAST] PORTS...\n"
-          "  or:  reuse-group --unsteer PORTS...\n"
-          "Show who listens on PORTS, and what is wrong there; without any, who shares one.\n"
-          "PORTS are a list of [ADDRESS:]PORT[-PORT][/tcp|/udp], such as 8000 or [::]:80,53/udp.\n"
-          "\n"
-          "      --tsv              write tab-separated values, for scripts\n"
-          "      --no-wait          do not look for half a second whether queues move\n"
-          "      --steer=RANGE      give new connections and flows only to members FIRST to LAST\n"
-          "                           of the group, numbered in order of joining from 0\n"
-          "      --unsteer          give them to all members again\n"
-          "      --help             display this help and exit\n"
-          "      --version          output version information and exit\n"
-          "\n"
-          "Exit status: 0; 1 if nothing is on a port, or none is shared; 2 for wrong usage and\n"
-          "errors.\n",
-          stdout);
-}
-
-/* Prints to stdout have got there, or the exit status says no (as coreutils' close_stdout). */
-__attribute__((noreturn)) static void finish(int status) {
-    if (fflush(stdout) || ferror(stdout))
-        fail("cannot write: %s", strerror(errno));
-    exit(status);
-}
-
-__attribute__((noreturn)) static void misuse(void) {
-    fputs("Try 'reuse-group --help' for more information.\n", stderr);
-    exit(EXIT_TROUBLE);
-}
 
 /* Reads a number from *TEXT on, and leaves *TEXT after it; returns -1 if there is none, or one
    above 65535. */
@@ -691,8 +653,8 @@ static void read_ports(struct wanted *wanted, const char *list) {
     struct ports_error error;
     wanted->list = list;
     if (!ports_read(&wanted->ports, list, &error))
-        fail("'%.*s': %s; ports are such as 8000, 53/udp, 8000-8010, [::1]:80/tcp",
-             (int)error.length, error.item, error.reason);
+        tool_fail("'%.*s': %s; ports are such as 8000, 53/udp, 8000-8010, [::1]:80/tcp",
+                  (int)error.length, error.item, error.reason);
 }
 
 static void read_range(struct command *command, const char *range) {
@@ -703,26 +665,25 @@ static void read_range(struct command *command, const char *range) {
         last = read_number(&rest);
     }
     if (first < 0 || last < first || *rest)
-        fail("--steer: '%s': members are a number or a range, such as 0 or 2-3", range);
+        tool_fail("--steer: '%s': members are a number or a range, such as 0 or 2-3", range);
     command->first = (unsigned)first;
     command->last = (unsigned)last;
 }
 
 static void read_command(struct command *command, int argc, char **argv) {
-    enum { TSV = 256, NO_WAIT, STEER_OPTION, UNSTEER_OPTION, HELP, VERSION_OPTION };
+    enum { TSV = 256, NO_WAIT, STEER_OPTION, UNSTEER_OPTION };
     static const struct option options[] = {
         {"tsv", no_argument, NULL, TSV},
         {"no-wait", no_argument, NULL, NO_WAIT},
         {"steer", required_argument, NULL, STEER_OPTION},
         {"unsteer", no_argument, NULL, UNSTEER_OPTION},
-        {"help", no_argument, NULL, HELP},
-        {"version", no_argument, NULL, VERSION_OPTION},
+        TOOL_OPTIONS,
         {0},
     };
     static char name[] = "reuse-group";
     argv[0] = name; /* for getopt_long()'s messages */
     int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((option = tool_option(argc, argv, "", options)) != -1) {
         switch (option) {
         case TSV:
             command->tsv = true;
@@ -737,22 +698,14 @@ static void read_command(struct command *command, int argc, char **argv) {
         case UNSTEER_OPTION:
             command->action = UNSTEER;
             break;
-        case HELP:
-            usage();
-            finish(EXIT_SUCCESS);
-        case VERSION_OPTION:
-            puts("reuse-group (libreuse) " VERSION);
-            finish(EXIT_SUCCESS);
-        default:
-            misuse();
         }
     }
     command->wanted_count = (size_t)(argc - optind);
     if (command->action != SHOW && !command->wanted_count) {
         fputs("reuse-group: which port is to be steered is missing\n", stderr);
-        misuse();
+        tool_misuse();
     }
-    command->wanted = got(calloc(command->wanted_count + 1, sizeof *command->wanted));
+    command->wanted = tool_got(calloc(command->wanted_count + 1, sizeof *command->wanted));
     for (size_t i = 0; i < command->wanted_count; i++)
         read_ports(&command->wanted[i], argv[(size_t)optind + i]);
 }
@@ -797,8 +750,8 @@ int main(int argc, char **argv) {
     read_command(&command, argc, argv);
     read_sockets(&sockets, &command);
     if (!holders_find(sockets.all, sockets.count))
-        fail("cannot look who holds the sockets: %s", strerror(errno));
-    struct member *members = got(calloc(sockets.count + 1, sizeof *members));
+        tool_fail("cannot look who holds the sockets: %s", strerror(errno));
+    struct member *members = tool_got(calloc(sockets.count + 1, sizeof *members));
     size_t count = make_members(members, &sockets, !command.wanted_count);
     if (command.action == SHOW)
         watch_queues(members, count, &command);
@@ -820,5 +773,5 @@ int main(int argc, char **argv) {
     free(members);
     free(command.wanted);
     sockets_free(&sockets);
-    finish(status);
+    tool_finish(status);
 }

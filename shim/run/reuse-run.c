@@ -23,11 +23,11 @@
 #include "process.h"
 #include "program.h"
 #include "reaper.h"
+#include "tool.h"
 #include "trap.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -46,6 +46,34 @@
 /* Exit statuses, as of env(1) and timeout(1). */
 enum { EXIT_OWN_ERROR = 125, EXIT_NOT_RUNNABLE = 126, EXIT_NOT_FOUND = 127 };
 
+const struct tool tool = {
+    .name = "reuse-run",
+    .failure = EXIT_OWN_ERROR,
+    .usage =
+        "Usage: reuse-run [OPTION]... PROGRAM [ARG]...\n"
+        "Run PROGRAM with its ports shared: any number of copies can bind the same.\n"
+        "\n"
+        "  -p, --ports=LIST       share only these, such as 80,8000-8010,53/udp,[::1]:9000;\n"
+        "                           sets LIBREUSE_PORTS\n"
+        "      --preload          preload libreuse.so, whatever PROGRAM seems to be\n"
+        "      --watch            watch PROGRAM and all it starts, such as a shell script\n"
+        "                           that starts a static server\n"
+        "      --die-with-parent[=PID]\n"
+        "                         kill PROGRAM when the parent of reuse-run dies, which is to\n"
+        "                           be PID\n"
+        "      --leave-nothing    stay as its parent, and when PROGRAM ends kill all that it\n"
+        "                           has started, daemons too\n"
+        "  -v, --verbose          say which way was taken, and why\n"
+        "      --help             display this help and exit\n"
+        "      --version          output version information and exit\n"
+        "\n"
+        "A dynamic program gets libreuse.so preloaded and takes the place of reuse-run.\n"
+        "One that is static or written in Go is watched by a process that stays on.\n"
+        "\n"
+        "Exit status: 125 if reuse-run itself fails, 126 if PROGRAM cannot be run, 127 if\n"
+        "it cannot be found; else that of PROGRAM, or death by the same signal.\n",
+};
+
 enum way { WAY_ANY, WAY_PRELOAD, WAY_WATCH };
 
 /* What the command line says. */
@@ -56,17 +84,6 @@ struct command {
     pid_t parent;   /* 0: whose death does not matter */
     pid_t launcher; /* the parent, if nothing is to be left; 0 if not so */
 };
-
-/* Says what failed, "reuse-run: ...", and exits. */
-__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("reuse-run: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputs("\n", stderr);
-    va_end(arguments);
-    exit(EXIT_OWN_ERROR);
-}
 
 /*
  * Runs the program in this process's place.  LAUNCHER, if there is one, and what it starts may take
@@ -186,16 +203,17 @@ __attribute__((noreturn)) static void be_program(char **arguments, const struct 
                                                  int line) {
     int listener = trap_install();
     if (listener < 0 && (errno == EINVAL || errno == ENOSYS))
-        fail("cannot watch '%s': %s; this takes Linux 5.6 or newer, with seccomp", arguments[0],
-             strerror(errno));
+        tool_fail("cannot watch '%s': %s; this takes Linux 5.6 or newer, with seccomp",
+                  arguments[0], strerror(errno));
     if (listener < 0 && errno == EBUSY)
-        fail("cannot watch '%s': a container manager or the like watches it already; for a "
-             "dynamic program there is --preload",
-             arguments[0]);
+        tool_fail("cannot watch '%s': a container manager or the like watches it already; for a "
+                  "dynamic program there is --preload",
+                  arguments[0]);
     if (listener < 0)
-        fail("cannot watch '%s': seccomp: %s; a container may have to permit it, or for a dynamic "
-             "program use --preload",
-             arguments[0], strerror(errno));
+        tool_fail(
+            "cannot watch '%s': seccomp: %s; a container may have to permit it, or for a dynamic "
+            "program use --preload",
+            arguments[0], strerror(errno));
     char word;
     if (write(line, &listener, sizeof listener) < 0 || read(line, &word, 1) != 1)
         exit(EXIT_OWN_ERROR);
@@ -208,14 +226,14 @@ __attribute__((noreturn)) static void be_program(char **arguments, const struct 
 static int above_standard(int fd) {
     int above = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (above < 0)
-        fail("cannot set up: %s", strerror(errno));
+        tool_fail("cannot set up: %s", strerror(errno));
     close(fd);
     return above;
 }
 
 static void make_pipe(int ends[2]) {
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
-        fail("cannot set up: socketpair: %s", strerror(errno));
+        tool_fail("cannot set up: socketpair: %s", strerror(errno));
     ends[0] = above_standard(ends[0]);
     ends[1] = above_standard(ends[1]);
 }
@@ -227,11 +245,11 @@ __attribute__((noreturn)) static void supervise(char **arguments, const struct h
     make_pipe(line);
     watch->front = getppid();
     if (!watch->front)
-        fail("cannot watch '%s' from outside its process namespace; use unshare --fork",
-             arguments[0]);
+        tool_fail("cannot watch '%s' from outside its process namespace; use unshare --fork",
+                  arguments[0]);
     watch->program = fork();
     if (watch->program < 0)
-        fail("cannot start '%s': fork: %s", arguments[0], strerror(errno));
+        tool_fail("cannot start '%s': fork: %s", arguments[0], strerror(errno));
     if (watch->program == 0) {
         close(line[0]);
         be_program(arguments, heritage, line[1]);
@@ -241,13 +259,14 @@ __attribute__((noreturn)) static void supervise(char **arguments, const struct h
         exit(EXIT_OWN_ERROR); /* it has said why */
     listener = trap_take(watch->program, listener);
     if (listener < 0)
-        fail(errno == ENOSYS ? "cannot watch '%s': pidfd_getfd: %s; this takes Linux 5.6 or newer"
-                             : "cannot watch '%s': pidfd_getfd: %s; a container may have to permit "
-                               "it (CAP_SYS_PTRACE), or for a dynamic program use --preload",
-             arguments[0], strerror(errno));
+        tool_fail(errno == ENOSYS
+                      ? "cannot watch '%s': pidfd_getfd: %s; this takes Linux 5.6 or newer"
+                      : "cannot watch '%s': pidfd_getfd: %s; a container may have to permit "
+                        "it (CAP_SYS_PTRACE), or for a dynamic program use --preload",
+                  arguments[0], strerror(errno));
     listener = above_standard(listener);
     if (!trap_open(&watch->trap, listener))
-        fail("cannot watch '%s': %s", arguments[0], strerror(errno));
+        tool_fail("cannot watch '%s': %s", arguments[0], strerror(errno));
     setpgid(0, 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     struct start start = {watch->program, listener};
@@ -297,12 +316,12 @@ __attribute__((noreturn)) static void run_watched(const struct command *command,
     make_pipe(ends);
     struct watch watch = {.trap = {.ports = *ports, .log = log_wanted()}};
     if (!trap_share_request(&watch.trap))
-        fail("cannot watch '%s': %s", command->arguments[0], strerror(errno));
+        tool_fail("cannot watch '%s': %s", command->arguments[0], strerror(errno));
     watch.signals = above_standard(signalfd(-1, &all, SFD_CLOEXEC));
     pid_t group = getpgrp();
     pid_t supervisor = fork();
     if (supervisor < 0)
-        fail("cannot start '%s': fork: %s", command->arguments[0], strerror(errno));
+        tool_fail("cannot start '%s': fork: %s", command->arguments[0], strerror(errno));
     watch.report = ends[supervisor == 0];
     close(ends[supervisor != 0]);
     if (supervisor == 0)
@@ -353,14 +372,14 @@ static bool find_shim(char *shim, size_t size, struct program_abi abi) {
 __attribute__((noreturn)) static void run_preloaded(const struct command *command,
                                                     const char *shim) {
     if (strpbrk(shim, " \t\n:"))
-        fail("cannot preload '%s': LD_PRELOAD takes no path with a space or a colon; install "
-             "libreuse elsewhere, or use --watch",
-             shim);
+        tool_fail("cannot preload '%s': LD_PRELOAD takes no path with a space or a colon; install "
+                  "libreuse elsewhere, or use --watch",
+                  shim);
     const char *others = getenv("LD_PRELOAD");
     char *list;
     if (asprintf(&list, "%s%s%s", shim, others && *others ? ":" : "", others ? others : "") < 0 ||
         setenv("LD_PRELOAD", list, 1))
-        fail("cannot set LD_PRELOAD: %s", strerror(errno));
+        tool_fail("cannot set LD_PRELOAD: %s", strerror(errno));
     exec(command->arguments, command->launcher);
 }
 
@@ -385,9 +404,10 @@ __attribute__((noreturn)) static void run(const struct command *command,
     if (program.kind == PROGRAM_MISSING)
         exec(command->arguments, command->launcher); /* which says why it cannot */
     if (program.kind == PROGRAM_PRIVILEGED)
-        fail("cannot share the ports of '%s': it gains privileges (set-user-id or capabilities); "
-             "run reuse-run as the user that it becomes",
-             program.path);
+        tool_fail(
+            "cannot share the ports of '%s': it gains privileges (set-user-id or capabilities); "
+            "run reuse-run as the user that it becomes",
+            program.path);
     if (trap_installed()) {
         explain(command, "simply run: a reuse-run watches already");
         exec(command->arguments, command->launcher);
@@ -407,50 +427,18 @@ __attribute__((noreturn)) static void run(const struct command *command,
     else if (!preloadable)
         why = "there is no libreuse.so for its kind of machine";
     if (why && program.abi.word > program_own_abi().word)
-        fail("cannot watch '%s': it is a 64-bit program, and this a 32-bit reuse-run; build a "
-             "64-bit one",
-             program.path);
+        tool_fail("cannot watch '%s': it is a 64-bit program, and this a 32-bit reuse-run; build a "
+                  "64-bit one",
+                  program.path);
     if (why) {
         explain(command, "watched, %s: %s", why, program.path);
         run_watched(command, ports);
     }
     if (!preloadable)
-        fail("cannot find a libreuse.so that '%s' loads; build and install libreuse", program.path);
+        tool_fail("cannot find a libreuse.so that '%s' loads; build and install libreuse",
+                  program.path);
     explain(command, "preloaded with %s: %s", shim, program.path);
     run_preloaded(command, shim);
-}
-
-static void usage(void) {
-    fputs("Usage: reuse-run [OPTION]... PROGRAM [ARG]...\n"
-          "Run PROGRAM with its ports shared: any number of copies can bind the same.\n"
-          "\n"
-          "  -p, --ports=LIST       share only these, such as 80,8000-8010,53/udp,[::1]:9000;\n"
-          "                           sets LIBREUSE_PORTS\n"
-          "      --preload          preload libreuse.so, whatever PROGRAM seems to be\n"
-          "      --watch            watch PROGRAM and all it starts, such as a shell script\n"
-          "                           that starts a static server\n"
-          "      --die-with-parent[=PID]\n"
-          "                         kill PROGRAM when the parent of reuse-run dies, which is to\n"
-          "                           be PID\n"
-          "      --leave-nothing    stay as its parent, and when PROGRAM ends kill all that it\n"
-          "                           has started, daemons too\n"
-          "  -v, --verbose          say which way was taken, and why\n"
-          "      --help             display this help and exit\n"
-          "      --version          output version information and exit\n"
-          "\n"
-          "A dynamic program gets libreuse.so preloaded and takes the place of reuse-run.\n"
-          "One that is static or written in Go is watched by a process that stays on.\n"
-          "\n"
-          "Exit status: 125 if reuse-run itself fails, 126 if PROGRAM cannot be run, 127 if\n"
-          "it cannot be found; else that of PROGRAM, or death by the same signal.\n",
-          stdout);
-}
-
-/* Prints to stdout have got there, or the exit status says no (as coreutils' close_stdout). */
-__attribute__((noreturn)) static void finish(void) {
-    if (fflush(stdout) || ferror(stdout))
-        fail("cannot write: %s", strerror(errno));
-    exit(EXIT_SUCCESS);
 }
 
 /* Sets LIBREUSE_PORTS to LIST, which must be well formed. */
@@ -458,22 +446,22 @@ static void set_ports(const char *list) {
     struct ports ports;
     struct ports_error error;
     if (!ports_read(&ports, list, &error))
-        fail("--ports: '%.*s': %s", (int)error.length, error.item, error.reason);
+        tool_fail("--ports: '%.*s': %s", (int)error.length, error.item, error.reason);
     if (setenv("LIBREUSE_PORTS", list, 1))
-        fail("cannot set LIBREUSE_PORTS: %s", strerror(errno));
+        tool_fail("cannot set LIBREUSE_PORTS: %s", strerror(errno));
 }
 
 static pid_t read_pid(const char *text) {
     char *end;
     long pid = strtol(text, &end, 10);
     if (pid <= 0 || pid > INT_MAX || *end)
-        fail("--die-with-parent: '%s' is no process id", text);
+        tool_fail("--die-with-parent: '%s' is no process id", text);
     return (pid_t)pid;
 }
 
 static void read_command(struct command *command, int argc, char **argv) {
     pid_t parent = getppid();
-    enum { PRELOAD = 256, WATCH, DIE_WITH_PARENT, LEAVE_NOTHING, HELP, VERSION_OPTION };
+    enum { PRELOAD = 256, WATCH, DIE_WITH_PARENT, LEAVE_NOTHING };
     static const struct option options[] = {
         {"ports", required_argument, NULL, 'p'},
         {"preload", no_argument, NULL, PRELOAD},
@@ -481,12 +469,11 @@ static void read_command(struct command *command, int argc, char **argv) {
         {"die-with-parent", optional_argument, NULL, DIE_WITH_PARENT},
         {"leave-nothing", no_argument, NULL, LEAVE_NOTHING},
         {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, HELP},
-        {"version", no_argument, NULL, VERSION_OPTION},
+        TOOL_OPTIONS,
         {0},
     };
     int option;
-    while ((option = getopt_long(argc, argv, "+p:v", options, NULL)) != -1) {
+    while ((option = tool_option(argc, argv, "+p:v", options)) != -1) {
         switch (option) {
         case 'p':
             set_ports(optarg);
@@ -506,21 +493,12 @@ static void read_command(struct command *command, int argc, char **argv) {
         case 'v':
             command->verbose = true;
             break;
-        case HELP:
-            usage();
-            finish();
-        case VERSION_OPTION:
-            puts("reuse-run (libreuse) " VERSION);
-            finish();
-        default:
-            fputs("Try 'reuse-run --help' for more information.\n", stderr);
-            exit(EXIT_OWN_ERROR);
         }
     }
     command->arguments = argv + optind;
     if (!*command->arguments) {
-        fputs("reuse-run: missing operand\nTry 'reuse-run --help' for more information.\n", stderr);
-        exit(EXIT_OWN_ERROR);
+        fputs("reuse-run: missing operand\n", stderr);
+        tool_misuse();
     }
 }
 
@@ -533,7 +511,7 @@ int main(int argc, char **argv) {
         log_bad_ports(&error);
     if (command.launcher) {
         if (reaper_fork(command.parent))
-            fail("cannot start '%s': %s", command.arguments[0], strerror(errno));
+            tool_fail("cannot start '%s': %s", command.arguments[0], strerror(errno));
     } else if (command.parent) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != command.parent)
