@@ -1,0 +1,162 @@
+/*
+ * members.c - see members.h.
+ */
+#define _GNU_SOURCE
+#include "members.h"
+#include "holders.h"
+#include "tool.h"
+
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+/* Whether both are of one group, or in each other's way. */
+static bool same_group(const struct socket *a, const struct socket *b) {
+    return a->port == b->port && a->protocol == b->protocol && a->family == b->family &&
+           !memcmp(a->address, b->address, sizeof a->address) && a->ipv6_only == b->ipv6_only &&
+           a->device == b->device;
+}
+
+struct group members_group(struct member *members, size_t left) {
+    struct group group = {members, 1};
+    while (group.count < left && same_group(members->socket, members[group.count].socket))
+        group.count++;
+    return group;
+}
+
+enum shared members_shared(const struct group *group) {
+    enum shared result = SHARED_NO;
+    for (size_t i = 0; i < group->count; i++) {
+        enum shared one = group->members[i].socket->shared;
+        if (one == SHARED_YES)
+            return SHARED_YES;
+        if (one == SHARED_UNKNOWN && group->count > 1)
+            result = SHARED_UNKNOWN;
+    }
+    return result;
+}
+
+size_t members_make(struct member *members, const struct sockets *sockets, bool only_shared) {
+    size_t count = 0;
+    for (size_t i = 0; i < sockets->count; i++)
+        members[i] = (struct member){.socket = &sockets->all[i]};
+    struct group group;
+    for (size_t i = 0; i < sockets->count; i += group.count) {
+        group = members_group(&members[i], sockets->count - i);
+        if (only_shared && members_shared(&group) == SHARED_NO)
+            continue;
+        memmove(&members[count], group.members, group.count * sizeof *members);
+        count += group.count;
+    }
+    return count;
+}
+
+/* Whether the queue has no room for one more. */
+static bool is_full(const struct socket *socket) {
+    enum { LEAST_DATAGRAM = 768 }; /* octets of memory that an empty one takes */
+    if (socket->protocol == IPPROTO_UDP)
+        return socket->waiting + LEAST_DATAGRAM > socket->limit;
+    return socket->waiting > socket->limit; /* sk_acceptq_is_full(): one more than it says fits */
+}
+
+/* Takes in how MEMBER's queue is NOW. */
+static void look_again(struct member *member, const struct socket *now) {
+    struct socket *then = member->socket;
+    member->moved |= now->waiting < then->waiting;
+    /* A listener counts as dropped what never was a connection, too. */
+    member->full |= is_full(now) || (now->protocol == IPPROTO_UDP && now->dropped != then->dropped);
+    then->waiting = now->waiting;
+    then->dropped = now->dropped;
+}
+
+bool members_watch(struct member *members, size_t count, const struct members_of *of, bool wait) {
+    enum { PAUSE_MS = 50, SAMPLES = MEMBERS_WATCH_MS / PAUSE_MS };
+    const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
+    bool waiting = false;
+    for (size_t i = 0; i < count; i++) {
+        members[i].moved = !wait || !members[i].socket->waiting;
+        members[i].full = is_full(members[i].socket);
+        waiting |= !members[i].moved;
+    }
+    for (int sample = 0; waiting && sample < SAMPLES; sample++) {
+        struct sockets now;
+        nanosleep(&pause, NULL);
+        if (!sockets_read(&now, of->wanted, of->context))
+            return false;
+        for (size_t i = 0; i < count; i++) {
+            const struct socket *socket = sockets_find(&now, members[i].socket->cookie);
+            if (socket)
+                look_again(&members[i], socket);
+        }
+        sockets_free(&now);
+    }
+    return true;
+}
+
+bool members_drop_closed(struct member *members, size_t *count, const struct members_of *of) {
+    struct sockets now;
+    size_t kept = 0;
+    if (!sockets_read(&now, of->wanted, of->context))
+        return false;
+    for (size_t i = 0; i < *count; i++)
+        if (sockets_find(&now, members[i].socket->cookie))
+            members[kept++] = members[i];
+    sockets_free(&now);
+    *count = kept;
+    return true;
+}
+
+/* Whether all that hold SOCKET are stopped. */
+static bool is_stopped(const struct socket *socket) {
+    size_t stopped = 0;
+    while (stopped < socket->holder_count && holders_stopped(socket->holders[stopped].pid))
+        stopped++;
+    return stopped && stopped == socket->holder_count;
+}
+
+/* Finds what is wrong with MEMBER of a group that is USER's; OTHERS_MOVE: another member takes
+   what comes. */
+static void judge(struct member *member, uid_t user, bool others_move) {
+    const struct socket *socket = member->socket;
+    member->problems[NOT_SHARED] = socket->shared == SHARED_NO;
+    member->problems[OTHER_USER] = socket->user != user;
+    member->problems[SEVERAL_HOLDERS] = socket->holder_count > 1;
+    member->problems[FULL] = member->full;
+    member->problems[NOT_MOVING] = socket->waiting && !member->moved && others_move;
+    member->problems[STOPPED] = is_stopped(socket);
+}
+
+unsigned members_numbered(const struct group *group, size_t count, uid_t user) {
+    unsigned result = 0;
+    for (size_t i = 0; i < count; i++)
+        result += group->members[i].number >= 0 && group->members[i].socket->user == user;
+    return result;
+}
+
+void members_judge(struct group *group) {
+    bool shared = members_shared(group) != SHARED_NO;
+    size_t moving = 0;
+    for (size_t i = 0; i < group->count; i++)
+        moving += group->members[i].moved;
+    for (size_t i = 0; i < group->count; i++) {
+        struct member *member = &group->members[i];
+        judge(member, group->members->socket->user, moving > member->moved);
+        bool in = shared && !member->problems[NOT_SHARED];
+        member->number = in ? (int)members_numbered(group, i, member->socket->user) : -1;
+    }
+}
+
+const char *members_protocol(const struct socket *socket) {
+    return socket->protocol == IPPROTO_TCP ? "tcp" : "udp";
+}
+
+char *members_address(const struct socket *socket) {
+    char address[INET6_ADDRSTRLEN] = "?", device[IF_NAMESIZE];
+    inet_ntop(socket->family, socket->address, address, sizeof address);
+    if (!socket->device)
+        return tool_text("%s", address);
+    return tool_text("%s%%%s", address, if_indextoname(socket->device, device) ? device : "?");
+}
