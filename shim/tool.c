@@ -6,18 +6,18 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* Without memory of its own, for want of which it may be called. */
 void tool_fail(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    char *message;
-    bool complete = vasprintf(&message, format, arguments) >= 0;
+    fprintf(stderr, "%s: ", tool.name);
+    vfprintf(stderr, format, arguments);
+    fputs("\n", stderr);
     va_end(arguments);
-    fprintf(stderr, "%s: %s\n", tool.name, complete ? message : "out of memory");
     exit(tool.failure);
 }
 

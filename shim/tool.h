@@ -7,7 +7,6 @@
 #define TOOL_H
 
 #include <getopt.h>
-#include <sys/types.h>
 
 /* What tells one tool from another; each main file defines it. */
 struct tool {
