@@ -238,7 +238,7 @@ END
         trap "read -r status <status; exit \$status" USR1
         "$0" 8000 & while true; do wait; done' "$server"
     local launcher=$pid status
-    for status in 1 193 255; do
+    for status in 1 130 137 192 193 255; do
         eventually listening 2 8000
         echo "$status" >status
         kill -USR1 "$(ps -o ppid= -p "$(pids_on 8000 | head -n 1)" | tr -d ' ')"
