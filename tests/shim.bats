@@ -200,12 +200,12 @@ for port in (8000, 9000):
 
 @test "a library that interposes bind after the shim does its work, and the shim too" {
     LD_PRELOAD=$shim:$programs/libother-bind.so run "$programs/bind-to" tcp 8000
-    reports "other bind, SO_KEEPALIVE set, SO_REUSEPORT 1" "8000 bound, SO_REUSEPORT 1"
+    reports "other bind, family 2, SO_KEEPALIVE set, SO_REUSEPORT 1" "8000 bound, SO_REUSEPORT 1"
 }
 
 @test "a library that interposes bind before the shim does its work, and the shim too" {
     LD_PRELOAD=$programs/libother-bind.so:$shim run "$programs/bind-to" tcp 8000
-    reports "other bind, SO_KEEPALIVE set, SO_REUSEPORT 0" "8000 bound, SO_REUSEPORT 1"
+    reports "other bind, family 2, SO_KEEPALIVE set, SO_REUSEPORT 0" "8000 bound, SO_REUSEPORT 1"
 }
 
 @test "the shim loaded twice is as good as once" {
