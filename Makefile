@@ -115,7 +115,7 @@ build/tests/go-net-test: Makefile | build/tests
 	CGO_ENABLED=0 $(GO) test -c -o $@ net
 
 OTHER_PROGRAMS = $(addprefix build/tests/static/,bind-after bind-during bind-in bind-to call-cost \
-        http-server odd-binds port-zero tell-signals) \
+        http-server odd-binds odd-server port-zero tell-signals) \
     build/tests/musl/http-server build/tests/go-static build/tests/go-dynamic build/tests/go-net-test \
     $(if $(CAN_M32),$(addprefix build/tests32/,bind-to http-server odd-binds \
         static/bind-to static/http-server static/odd-binds))

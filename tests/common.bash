@@ -8,6 +8,8 @@ common_setup() {
     build=$root/build
     programs=$build/tests
     shim=$build/libreuse.so
+    launch=$build/reuse-launch
+    [[ -x $launch ]] || launch=$root/scripts/reuse-launch
     started=()
     unset LD_PRELOAD LIBREUSE_PORTS LIBREUSE_LOG
     cd "$BATS_TEST_TMPDIR" || return

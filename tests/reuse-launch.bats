@@ -7,7 +7,6 @@ load common
 
 setup() {
     common_setup
-    launch=$root/scripts/reuse-launch
     server=$programs/http-server
 }
 
@@ -802,7 +801,7 @@ while True:
 # kills reuse-launch, once it is armed, before it does WHAT for the NTH time.
 tools_that_kill() {
     mkdir -p tools
-    cp "$root/scripts/reuse-launch" tools/
+    cp "$launch" tools/
     ln -sf "$build/reuse-run" "$shim" tools/
     cat >tools/reuse-group <<END
 #!/bin/bash

@@ -10,6 +10,7 @@
  * closed too early, or nothing comes for 5 seconds.  The client then tries again, 10 milliseconds
  * later, and goes on waiting.
  */
+#include "http.h"
 #include "server-socket.h"
 
 #include <limits.h>
@@ -33,15 +34,7 @@ static long microseconds(void) {
     return time.tv_sec * 1000000 + time.tv_nsec / 1000;
 }
 
-/* Whether TEXT is a whole answer, and a good one. */
-static bool is_whole(const char *text) {
-    const char *body = strstr(text, "\r\n\r\n"), *length = strstr(text, "Content-Length: ");
-    return strncmp(text, "HTTP/1.1 200 ", 13) == 0 && body && length &&
-           strlen(body + 4) == strtoul(length + 16, NULL, 10);
-}
-
 static bool ask(void) {
-    static const char request[] = "GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
     struct timeval limit = {.tv_sec = 5};
     char text[4096];
     size_t length = 0;
@@ -50,12 +43,12 @@ static bool ask(void) {
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     if (connect(fd, (struct sockaddr *)&server, server_length) == 0 &&
-        send(fd, request, sizeof request - 1, MSG_NOSIGNAL) == sizeof request - 1)
+        send(fd, http_request, sizeof http_request - 1, MSG_NOSIGNAL) == sizeof http_request - 1)
         while ((got = read(fd, text + length, sizeof text - 1 - length)) > 0)
             length += (size_t)got;
     close(fd);
     text[length] = 0;
-    return got == 0 && is_whole(text);
+    return got == 0 && http_body(text);
 }
 
 static void *be_client(void *unused) {

@@ -8,6 +8,7 @@
  * ADDRESS is numeric, an IPv6 one in brackets; by default 127.0.0.1, and PORT 8000.  Exits 1 with
  * the system's words when it cannot listen.  SIGTERM ends it at once, as it ends most programs.
  */
+#include "http.h"
 #include "server-socket.h"
 
 #include <signal.h>
@@ -40,20 +41,16 @@ static void answer(int fd, const struct sockaddr_storage *client, int delay) {
                    sizeof host))
         return;
     usleep((useconds_t)delay * 1000);
-    int length = snprintf(body, sizeof body, "client %s:%d, server pid %d\n", host,
-                          ntohs(in->sin_port), (int)getpid());
-    length = snprintf(response, sizeof response,
-                      "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
-                      "Connection: close\r\n\r\n%s",
-                      length, body);
-    if (write(fd, response, (size_t)length) < 0)
+    snprintf(body, sizeof body, "client %s:%d, server pid %d\n", host, ntohs(in->sin_port),
+             (int)getpid());
+    if (write(fd, response, http_answer(response, sizeof response, body)) < 0)
         return;
     shutdown(fd, SHUT_WR);
 }
 
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
-    int listener = server_socket(argc > 1 ? argv[1] : "8000", SOCK_STREAM);
+    int listener = server_socket(argc > 1 ? argv[1] : "8000", SOCK_STREAM, 0);
     int delay = argc > 2 ? atoi(argv[2]) : 0;
     if (listen(listener, 128))
         die("listen");

@@ -36,18 +36,18 @@ static inline socklen_t read_where(const char *where, struct sockaddr_storage *a
 }
 
 /*
- * Returns a socket of TYPE that is bound to WHERE, [ADDRESS:]PORT: the address is numeric, an IPv6
- * one in brackets, and 127.0.0.1 by default.  A stream socket gets SO_REUSEADDR first, as servers
- * do it.  Exits 1, with the system's words, where that cannot be.
+ * Returns a socket of TYPE and PROTOCOL that is bound to WHERE, [ADDRESS:]PORT: the address is
+ * numeric, an IPv6 one in brackets, and 127.0.0.1 by default.  A stream socket gets SO_REUSEADDR
+ * first, as servers do it.  Exits 1, with the system's words, where that cannot be.
  */
-static inline int server_socket(const char *where, int type) {
+static inline int server_socket(const char *where, int type, int protocol) {
     struct sockaddr_storage address;
     socklen_t length = read_where(where, &address);
     if (!length) {
         fprintf(stderr, "%s: not [ADDRESS:]PORT\n", where);
         exit(1);
     }
-    int fd = socket(address.ss_family, type, 0), on = 1;
+    int fd = socket(address.ss_family, type, protocol), on = 1;
     if (fd < 0)
         die("socket");
     if (type == SOCK_STREAM)

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 int main(int argc, char **argv) {
-    int fd = server_socket(argc > 1 ? argv[1] : "8000", SOCK_DGRAM);
+    int fd = server_socket(argc > 1 ? argv[1] : "8000", SOCK_DGRAM, 0);
     char answer[32];
     int length = snprintf(answer, sizeof answer, "pid %d\n", (int)getpid());
     for (;;) {
