@@ -70,6 +70,11 @@ eventually() {
     return 1
 }
 
+# patiently COMMAND...: as eventually, but for 40 seconds.
+patiently() {
+    eventually "$@" || eventually "$@" || eventually "$@" || eventually "$@"
+}
+
 # sockets N FILTER...: whether ss finds N sockets (such as: 2 --listening --tcp 'sport = :8000').
 sockets() {
     local count=$1

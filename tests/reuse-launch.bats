@@ -4,6 +4,7 @@
 # The variables come from common.bash and bats; each test is a subshell; $ in quotes is for others.
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154
 load common
+load launch
 
 setup() {
     common_setup
@@ -12,51 +13,6 @@ setup() {
 
 teardown() {
     common_teardown
-}
-
-# launched NAME ARG...: starts reuse-launch in the background and waits until its copies serve.
-launched() {
-    : >"$BATS_TEST_TMPDIR/$1.log"
-    start "$1" "$launch" "${@:2}"
-    eventually says "$1" ' on .*: pids'
-}
-
-# says NAME REGEX: whether the background command NAME has printed a line that matches.
-says() {
-    grep --quiet --extended-regexp --regexp="$2" "$BATS_TEST_TMPDIR/$1.log"
-}
-
-# said NAME N REGEX: whether N lines match.
-said() {
-    [[ $(grep --count --extended-regexp --regexp="$3" "$BATS_TEST_TMPDIR/$1.log") -eq $2 ]]
-}
-
-# reload NAME PID: has reuse-launch reload, and waits until it has.
-reload() {
-    local before
-    before=$(grep --count 'reload: .* serves\? on' "$BATS_TEST_TMPDIR/$1.log") || true
-    kill -HUP "$2"
-    eventually said "$1" $((before + 1)) 'reload: .* serves? on'
-}
-
-# stop NAME PID: has reuse-launch stop, and checks that it does so in order and leaves nothing.
-stop() {
-    kill -TERM "$2"
-    wait "$2"
-    none_left
-}
-
-# none_left: whether no copy is left, and nothing that a copy has started.
-none_left() {
-    # shellcheck disable=SC2009 # pgrep looks at one of the two
-    ! ps --no-headers -eo comm,args |
-        grep --quiet -E '^(reuse-run|http-server|udp-server|hold|nginx|go-static) |sleep 60$'
-}
-
-# pids_on PORT: the process ids that listen on TCP PORT, each once.
-pids_on() {
-    ss --no-header --listening --numeric --processes --tcp "sport = :$1" |
-        grep --only-matching --perl-regexp 'pid=\K[0-9]+' | sort --unique
 }
 
 # traffic NAME SECONDS PORT [OPTION]...: 64 connections for so long, a request each; in $pid.
@@ -554,11 +510,6 @@ stop_but_stranger() {
     [[ -z $(comm -12 <(echo "$before") <(pids_on 8000)) ]]
     "$root/scripts/reuse-spread" --connections 1500 --expect 64 http://127.0.0.1:8000/
     stop many "$launcher"
-}
-
-# patiently COMMAND...: as eventually, but for 40 seconds.
-patiently() {
-    eventually "$@" || eventually "$@" || eventually "$@" || eventually "$@"
 }
 
 # --- one more, one less
