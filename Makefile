@@ -1,6 +1,7 @@
 # make             build everything into build/
 # make demo        the whole story in one command; SERVER='...' runs it with a server of yours
-# make test        the tests; TESTS='tests/shim.bats ...' runs some of them
+# make test        the tests; TESTS='tests/shim.bats ...' runs some of them,
+#                  TESTS='--busy ...' while every processor is kept busy
 # make bench       the measurements behind the figures; BENCH='--quick bind ...' does some of them
 # make stress      many more random tests, and the tests of sanitized programs: a quarter of an hour;
 #                  SEED=N repeats the random ones of a run

@@ -59,20 +59,17 @@ with_shim() {
     LD_PRELOAD=$shim exec "$@"
 }
 
-# eventually COMMAND...: waits until COMMAND succeeds, 10 seconds at most.
+# eventually COMMAND...: waits until COMMAND succeeds; a minute at most, which only a test that fails
+# takes, however busy the machine is.
 eventually() {
-    local tries
-    for ((tries = 0; tries < 200; tries++)); do
-        "$@" && return
+    local end=$((SECONDS + 60))
+    until "$@"; do
+        if ((SECONDS >= end)); then
+            echo "not so after a minute: $*" >&2
+            return 1
+        fi
         sleep 0.05
     done
-    echo "not so after 10 seconds: $*" >&2
-    return 1
-}
-
-# patiently COMMAND...: as eventually, but for 40 seconds.
-patiently() {
-    eventually "$@" || eventually "$@" || eventually "$@" || eventually "$@"
 }
 
 # sockets N FILTER...: whether ss finds N sockets (such as: 2 --listening --tcp 'sport = :8000').

@@ -123,7 +123,7 @@ while True:
         kill -"$signal" "$pid"
         eventually ended "$pid"
         listening 0 8000
-        eventually none_runs 'socat|sleep 60'
+        eventually none_runs '^(socat|sleep 60$)'
     done
 }
 
