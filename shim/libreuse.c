@@ -28,16 +28,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* glibc declares bind() with a transparent union of address types; this gives our function, with
-   the prototype of bind(2), its name. */
-int shared_bind(int fd, const struct sockaddr *address, socklen_t length) __asm__("bind")
+/* glibc declares bind() with a transparent union of address types; this gives our function its
+   name. */
+int shared_bind(int fd, const void *address, socklen_t length) __asm__("bind")
     __attribute__((visibility("default")));
 
 /* Before glibc 2.34 a program that is not linked with libdl has no dlsym(). */
 extern __typeof__(dlsym) dlsym __attribute__((weak));
 
 struct settings {
-    int (*next_bind)(int, const struct sockaddr *, socklen_t);
+    int (*next_bind)(int, const void *, socklen_t);
     bool log;
     struct ports ports;
 };
@@ -46,8 +46,9 @@ struct settings {
 static struct settings at_load;
 static atomic_bool loaded;
 
-/* bind(2) as the kernel has it, past every library. */
-static int bind_directly(int fd, const struct sockaddr *address, socklen_t length) {
+/* bind(2) as the kernel has it, past every library.  An address that a program gives may be at any
+   place, so it is a struct sockaddr to nobody before it has been copied. */
+static int bind_directly(int fd, const void *address, socklen_t length) {
 #ifdef SYS_socketcall /* older than SYS_bind where there are both, and so in more seccomp filters  \
                        */
     enum { SOCKETCALL_BIND = 2 };
@@ -85,12 +86,12 @@ __attribute__((constructor)) static void load(void) {
  * program has must allow anyway.
  */
 static bool four_bytes_readable(int fd, uintptr_t address) {
-    return !(bind_directly(fd, (const struct sockaddr *)address, 4) && errno == EFAULT);
+    return !(bind_directly(fd, (const void *)address, 4) && errno == EFAULT);
 }
 
 /* Whether the LENGTH bytes at ADDRESS, at most a page of them, can be read.  Any number may stand
    there for a pointer, also one so near the end of memory that no pointer can be moved past it. */
-static bool readable(int fd, const struct sockaddr *address, socklen_t length) {
+static bool readable(int fd, const void *address, socklen_t length) {
     enum { PAGE = 4096 }; /* the smallest there is */
     uintptr_t first = (uintptr_t)address, last = first + length - 1;
     if (!four_bytes_readable(fd, first))
@@ -99,7 +100,7 @@ static bool readable(int fd, const struct sockaddr *address, socklen_t length) {
 }
 
 /* bind() with SETTINGS; the result and errno are the next bind's, errno kept if that succeeds. */
-static int bind_with(const struct settings *settings, int fd, const struct sockaddr *address,
+static int bind_with(const struct settings *settings, int fd, const void *address,
                      socklen_t length) {
     int saved = errno;
     struct share share;
@@ -124,8 +125,7 @@ static int bind_with(const struct settings *settings, int fd, const struct socka
 
 /* For a constructor that binds before ours has run.  Apart, to spare every other bind the room
    that the settings take on the stack. */
-__attribute__((noinline)) static int early_bind(int fd, const struct sockaddr *address,
-                                                socklen_t length) {
+__attribute__((noinline)) static int early_bind(int fd, const void *address, socklen_t length) {
     int saved = errno;
     struct settings settings;
     struct ports_error error;
@@ -135,7 +135,7 @@ __attribute__((noinline)) static int early_bind(int fd, const struct sockaddr *a
 }
 
 /* bind(2), shared.  Returns what bind(2) returns for the same call, errno included. */
-int shared_bind(int fd, const struct sockaddr *address, socklen_t length) {
+int shared_bind(int fd, const void *address, socklen_t length) {
     if (!atomic_load(&loaded))
         return early_bind(fd, address, length);
     return bind_with(&at_load, fd, address, length);
