@@ -15,6 +15,7 @@
  */
 #define _GNU_SOURCE
 #include "fail-call.h"
+#include "names.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +48,7 @@ static void bind_and_tell(const struct wish *wish) {
     socklen_t length = sizeof value;
     int error = bind(fd, (struct sockaddr *)&address, sizeof address) ? errno : 0;
     getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &value, &length);
-    printf("%s, SO_REUSEPORT %d\n", error ? strerrorname_np(error) : "bound", value);
+    printf("%s, SO_REUSEPORT %d\n", error ? error_name(error) : "bound", value);
     fflush(stdout);
 }
 

@@ -14,6 +14,7 @@
  * than IP take "-" for an address, and get one of their own that they can bind to.
  */
 #define _GNU_SOURCE
+#include "names.h"
 #include "socket-kind.h"
 
 #include <arpa/inet.h>
@@ -111,7 +112,7 @@ int main(int argc, char **argv) {
         int result = bind(fd, (struct sockaddr *)&address, length);
         if (later)
             set_option(fd, SO_REUSEPORT);
-        printf("%s %s, SO_REUSEPORT %d\n", argv[i], result ? strerrorname_np(errno) : "bound",
+        printf("%s %s, SO_REUSEPORT %d\n", argv[i], result ? error_name(errno) : "bound",
                reuseport_of(fd));
     }
     fflush(stdout);

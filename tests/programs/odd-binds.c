@@ -6,6 +6,7 @@
  * of these.
  */
 #define _GNU_SOURCE
+#include "names.h"
 #include "socket-kind.h"
 
 #include <arpa/inet.h>
@@ -58,7 +59,7 @@ static void call(const struct odd_bind *odd) {
     errno = MARK;
     int result = bind(fd, odd->address, odd->length);
     int error = errno;
-    printf("%d %s", result, error == MARK ? "errno kept" : strerrorname_np(error));
+    printf("%d %s", result, error == MARK ? "errno kept" : error_name(error));
     if (odd->kind && !odd->bound_before && !odd->shared_before &&
         (result || !is_tcp_or_udp(odd->kind)))
         printf(", SO_REUSEPORT %d", reuseport_of(fd));

@@ -14,6 +14,7 @@
  * only if both have set SO_REUSEPORT, or SO_REUSEADDR, themselves.
  */
 #define _GNU_SOURCE
+#include "names.h"
 #include "socket-kind.h"
 
 #include <arpa/inet.h>
@@ -258,7 +259,7 @@ static void print_name(const struct subject *subject) {
     socklen_t length = sizeof name;
     char text[INET6_ADDRSTRLEN] = "";
     if (getsockname(subject->fd, (struct sockaddr *)&name, &length)) {
-        printf("%s\n", strerrorname_np(errno));
+        printf("%s\n", error_name(errno));
         return;
     }
     if (name.ss_family != AF_INET && name.ss_family != AF_INET6) {
@@ -292,7 +293,7 @@ static void call(struct subject *subject, const struct address *address, unsigne
     printf("%u %s %d %d %d%s: %d bytes at %s: %d %s, SO_REUSEPORT ", number, subject->kind.name,
            subject->kind.domain, subject->kind.type, subject->kind.protocol,
            option_names[subject->option], (int)address->length, address->name, result,
-           error == MARK ? "errno kept" : strerrorname_np(error));
+           error == MARK ? "errno kept" : error_name(error));
     int option = reuseport_of(subject->fd), expected = sharing ? subject->shared : subject->own;
     if (option == expected || option < 0)
         printf("%d, ", option < 0 ? option : subject->own);

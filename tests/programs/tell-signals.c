@@ -3,6 +3,8 @@
  * SIGTSTP stops it, too; SIGQUIT and SIGKILL end it.
  */
 #define _GNU_SOURCE
+#include "names.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +22,7 @@ int main(void) {
         int number;
         if (sigwait(&all, &number))
             continue;
-        printf("%s\n", sigabbrev_np(number));
+        printf("%s\n", signal_name(number));
         fflush(stdout);
         if (number == SIGTSTP)
             raise(SIGSTOP);
