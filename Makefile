@@ -26,7 +26,7 @@ libdir ?= $(PREFIX)/$(LIB)
 lib32dir ?= $(PREFIX)/$(LIB32)
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
-ALL_CFLAGS = -std=gnu11 -Ishim $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
+ALL_CFLAGS = -std=gnu11 -Ishim $(WARNINGS) $(KERNEL_HEADERS:%=-idirafter %) $(CPPFLAGS) $(CFLAGS)
 
 # The shim is linked with no library, so that one file loads into programs on any libc: what the
 # compiler would call in libc on its own account (stack protector, _chk functions) is off.
@@ -40,10 +40,15 @@ MACHINE := $(filter __x86_64__ __i386__ __AARCH64EL__,\
     $(shell $(CC) $(CPPFLAGS) $(CFLAGS) -E -dM -x c /dev/null 2>/dev/null))
 CAN_RUN := $(MACHINE)
 
+# The kernel's headers belong to no libc, but musl-gcc looks for them in a folder that has musl's alone.
+KERNEL_HEADERS := $(shell $(CC) $(CPPFLAGS) $(CFLAGS) -include linux/seccomp.h -E -x c /dev/null \
+    >/dev/null 2>&1 || echo build/kernel-headers)
+
 # The 32-bit shim is for the 32-bit programs of a 64-bit machine, where the compiler can build it.
+# musl-gcc compiles for them too, with headers that are not for them.
 CAN_M32 := $(if $(filter __x86_64__,$(MACHINE)),$(shell \
-    $(CC) -m32 -shared -nostdlib -include stdlib.h -x c /dev/null -o /dev/null 2>/dev/null && \
-    echo yes))
+    echo '_Static_assert(sizeof(int64_t) == 8, "");' | \
+    $(CC) -m32 -shared -nostdlib -include stdint.h -x c - -o /dev/null 2>/dev/null && echo yes))
 SHIMS = build/libreuse.so $(if $(CAN_M32),build/lib32/libreuse.so)
 
 PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-group
@@ -63,18 +68,26 @@ build/lib32/libreuse.so: $(SHIM_SOURCES) $(HEADERS) Makefile | build/lib32
 # A wing of shim/ is one tool: all that lies there, and the rooms of shim/ itself that it uses.
 RUN_SOURCES = $(wildcard shim/run/*.c) shim/tool.c shim/share.c shim/log.c shim/ports.c
 
-build/reuse-run: $(RUN_SOURCES) $(HEADERS) Makefile build/libdirs
+build/reuse-run: $(RUN_SOURCES) $(HEADERS) Makefile build/libdirs | $(KERNEL_HEADERS)
 	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' -DLIBDIR='"$(libdir)"' -DLIB32DIR='"$(lib32dir)"' \
 	    $(RUN_SOURCES) $(LDFLAGS) -o $@
 
 GROUP_SOURCES = $(wildcard shim/group/*.c) shim/tool.c shim/ports.c
 
-build/reuse-group: $(GROUP_SOURCES) $(HEADERS) Makefile | build
+build/reuse-group: $(GROUP_SOURCES) $(HEADERS) Makefile | build $(KERNEL_HEADERS)
 	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(GROUP_SOURCES) $(LDFLAGS) -o $@
 
 # Changes when the folders do that reuse-run is to look in.
 build/libdirs: always | build
 	@echo '$(libdir) $(lib32dir)' | cmp -s - $@ || echo '$(libdir) $(lib32dir)' >$@
+
+# Where gcc finds them.
+build/kernel-headers:
+	mkdir -p $@
+	for folder in linux asm asm-generic; do \
+	    header=$$(gcc -include "$$folder/types.h" -M -x c /dev/null | grep -o "/[^ ]*/$$folder/types.h"); \
+	    ln -sfn "$$(dirname "$$header")" "$@/$$folder" || exit; \
+	done
 
 build build/lib32 build/tests build/tests/static build/tests/musl build/tests32 build/tests32/static:
 	mkdir -p $@
@@ -85,7 +98,7 @@ TEST_HEADERS = $(wildcard tests/programs/*.h)
 TEST_PROGRAMS = $(patsubst tests/programs/%.c,build/tests/%,$(filter-out tests/programs/lib%,$(TEST_SOURCES)))
 TEST_LIBRARIES = $(patsubst tests/programs/%.c,build/tests/%.so,$(filter tests/programs/lib%,$(TEST_SOURCES)))
 
-build/tests/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests
+build/tests/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests $(KERNEL_HEADERS)
 	$(CC) $(ALL_CFLAGS) $< $(LDFLAGS) -pthread -o $@
 
 build/tests/%.so: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests

@@ -59,7 +59,7 @@ on_arm() {
 # 2.17 and musl have, and exports bind alone.
 needs_nothing() {
     local known='__errno_location bcmp dlsym fcntl getenv getpid getsockname getsockopt inet_ntop
-        inet_pton memcmp memcpy memset setsockopt strcmp strcspn strlen syscall'
+        inet_pton memcmp memcpy memset ntohs setsockopt strcmp strcspn strlen syscall'
     run readelf --wide --dynamic --version-info "$1"
     [[ $status -eq 0 && $output == *SONAME* && $output != *NEEDED* && $output != *VERNEED* ]]
     nm --dynamic --undefined-only "$1" | awk '{ print $NF }' >imports
@@ -117,6 +117,43 @@ ends_with() {
     [[ ! -e $arm/lib32/libreuse.so ]]
     run -0 on_arm "$arm/reuse-run" --version
     run -0 on_arm "$arm/reuse-group" --version
+}
+
+# test_programs: prints the targets that build every program of the tests.
+test_programs() {
+    local source name
+    for source in "$root"/tests/programs/*.c; do
+        name=$(basename "$source" .c)
+        [[ $name == lib* ]] && name+=.so
+        echo "build/tests/$name"
+    done
+}
+
+@test "everything builds where libc knows no system call that is newer than Linux 5.4" {
+    # As glibc 2.31 does not, of Debian 11.
+    mkdir -p old/sys
+    {
+        echo '#include_next <sys/syscall.h>'
+        cpp -dM -include sys/syscall.h /dev/null |
+            awk '$2 ~ /^__NR_/ && $3 > 435 && $3 < 1000 { sub(/__NR_/, "SYS_", $2); print "#undef", $2 }'
+    } >old/sys/syscall.h
+    grep --quiet SYS_close_range old/sys/syscall.h
+    builds old-libc "gcc -isystem $PWD/old" all
+    run -0 old-libc/build/reuse-run --version
+    run -0 old-libc/build/reuse-group --version
+}
+
+@test "musl-gcc builds everything, and what it builds shares a port in each way" {
+    command -v musl-gcc || skip "needs musl-gcc"
+    # shellcheck disable=SC2046 # several
+    builds musl musl-gcc all $(test_programs)
+    needs_nothing musl/build/libreuse.so
+    [[ ! -e musl/build/lib32/libreuse.so ]]
+    start preloaded env LD_PRELOAD="$PWD/musl/build/libreuse.so" musl/build/tests/http-server
+    start watched musl/build/reuse-run --watch musl/build/tests/http-server
+    eventually listening 2 8000
+    run -0 musl/build/reuse-group 8000
+    [[ $output == *"  2 members; "* ]]
 }
 
 @test "the library that is installed needs no library and imports only what every libc has" {

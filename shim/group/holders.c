@@ -3,6 +3,7 @@
  */
 #define _GNU_SOURCE
 #include "holders.h"
+#include "kernel.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,7 +13,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Notes that PID holds SOCKET as FD, unless that is known by another descriptor. */

@@ -3,6 +3,7 @@
  */
 #define _GNU_SOURCE
 #include "process.h"
+#include "kernel.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Whether the terminal sent the signal: then the program, in the foreground as well, has it. */

@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include "trap.h"
+#include "kernel.h"
 #include "share.h"
 
 #include <elf.h>
@@ -28,7 +29,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -104,6 +104,12 @@ enum { IS_IT_TRAPPED = 0x72657573 };
 
 static int seccomp(unsigned operation, unsigned long flags, void *argument) {
     return (int)syscall(SYS_seccomp, operation, flags, argument);
+}
+
+/* ioctl(2) on the listener, as seccomp_unotify(2) has it; musl's ioctl() would take the request for
+   an int, which it does not fit into. */
+static int on_listener(int listener, unsigned long request, void *argument) {
+    return (int)syscall(SYS_ioctl, listener, request, argument);
 }
 
 /* Whether the kernel knows the flag; it looks at the flags before the filter. */
@@ -182,7 +188,8 @@ bool trap_open(struct trap *trap, int listener) {
     trap->listener = listener;
     trap->killable = can_wait_killable();
     /* Since Linux 6.6, for speed: program and supervisor take turns on one processor. */
-    ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+    on_listener(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+                (void *)SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
     trap->response = calloc(1, trap->sizes.seccomp_notif_resp);
     return trap->response;
 }
@@ -279,20 +286,20 @@ static bool begin(struct share *share, const struct call *call) {
    and what was read of it too (SECCOMP_IOCTL_NOTIF_ID_VALID in seccomp_unotify(2)). */
 static bool still_waits(const struct trap *trap) {
     uint64_t id = trap->request->id;
-    return ioctl(trap->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+    return on_listener(trap->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
 }
 
 /* The call returns ERROR, or success if that is 0. */
 static void answer(const struct trap *trap, int error) {
     *trap->response = (struct seccomp_notif_resp){.id = trap->request->id, .error = -error};
-    ioctl(trap->listener, SECCOMP_IOCTL_NOTIF_SEND, trap->response);
+    on_listener(trap->listener, SECCOMP_IOCTL_NOTIF_SEND, trap->response);
 }
 
 /* The kernel makes the call, as if it had not been trapped. */
 static void let_go_on(const struct trap *trap) {
     *trap->response = (struct seccomp_notif_resp){.id = trap->request->id,
                                                   .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
-    ioctl(trap->listener, SECCOMP_IOCTL_NOTIF_SEND, trap->response);
+    on_listener(trap->listener, SECCOMP_IOCTL_NOTIF_SEND, trap->response);
 }
 
 /*
@@ -387,7 +394,7 @@ static void answer_request(struct trap *trap) {
 
 void trap_answer(struct trap *trap) {
     memset(trap->request, 0, trap->sizes.seccomp_notif);
-    if (ioctl(trap->listener, SECCOMP_IOCTL_NOTIF_RECV, trap->request))
+    if (on_listener(trap->listener, SECCOMP_IOCTL_NOTIF_RECV, trap->request))
         return; /* ENOENT: the thread has been killed meanwhile */
     answer_request(trap);
 }
