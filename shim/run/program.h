@@ -4,9 +4,9 @@
 #ifndef PROGRAM_H
 #define PROGRAM_H
 
+#include "elf_file.h"
+
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
 enum program_kind {
     PROGRAM_MISSING,    /* not to be found, or not to be run: exec will say why */
@@ -17,25 +17,16 @@ enum program_kind {
     PROGRAM_GO,         /* makes its system calls itself, dynamic or not */
 };
 
-/* The word size and machine that an ELF file is for. */
-struct program_abi {
-    uint8_t word;     /* EI_CLASS: ELFCLASS32, ELFCLASS64 */
-    uint16_t machine; /* EM_X86_64 and the like */
-};
-
 struct program {
     enum program_kind kind;
-    struct program_abi abi; /* of an ELF file */
-    char path[4096];        /* the file that was judged: a script's interpreter */
+    struct elf_abi abi; /* of an ELF file */
+    char path[4096];    /* the file that was judged: a script's interpreter */
 };
 
 /* Judges the program that execvp(3) would run for NAME; a script by its interpreter. */
 void program_judge(struct program *program, const char *name);
 
-/* What this program itself is. */
-struct program_abi program_own_abi(void);
-
 /* Whether the file at PATH can be loaded into programs of ABI. */
-bool program_loads(const char *path, struct program_abi abi);
+bool program_loads(const char *path, struct elf_abi abi);
 
 #endif

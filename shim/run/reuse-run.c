@@ -350,7 +350,7 @@ __attribute__((noreturn)) static void run_watched(const struct command *command,
 /* ------------------------------------------------------------------------- preloaded, and main */
 
 /* Finds a shim that programs of ABI load: beside this program, or where it is installed. */
-static bool find_shim(char *shim, size_t size, struct program_abi abi) {
+static bool find_shim(char *shim, size_t size, struct elf_abi abi) {
     char beside[4000];
     ssize_t length = readlink("/proc/self/exe", beside, sizeof beside - 1);
     beside[length > 0 ? length : 0] = 0;
@@ -413,7 +413,7 @@ __attribute__((noreturn)) static void run(const struct command *command,
         exec(command->arguments, command->launcher);
     }
     if (program.kind == PROGRAM_UNREADABLE) /* likely as this one */
-        program.abi = program_own_abi();
+        program.abi = elf_own_abi();
     bool preloadable = find_shim(shim, sizeof shim, program.abi);
     const char *why = NULL;
     if (command->way == WAY_WATCH)
@@ -426,7 +426,7 @@ __attribute__((noreturn)) static void run(const struct command *command,
         why = "written in Go, which calls the kernel itself";
     else if (!preloadable)
         why = "there is no libreuse.so for its kind of machine";
-    if (why && program.abi.word > program_own_abi().word)
+    if (why && program.abi.word > elf_own_abi().word)
         tool_fail("cannot watch '%s': it is a 64-bit program, and this a 32-bit reuse-run; build a "
                   "64-bit one",
                   program.path);
