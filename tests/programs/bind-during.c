@@ -2,9 +2,10 @@
  * bind-during execs|threads COUNT - binds without a pause while something else goes on.
  *
  * execs: the first thread binds, and another runs the program anew, COUNT times in all; then
- * prints "done".  threads: COUNT threads bind for a second, then each that has made no bind in the
- * last half of it is counted:
+ * prints "done".  threads: COUNT threads bind, and "all bind" is printed; after a line on standard
+ * input, each that makes no two more binds within a minute is counted:
  *
+ *     all bind
  *     0 stuck
  */
 #define _GNU_SOURCE
@@ -53,20 +54,32 @@ static void *bind_on(void *counter) {
     return NULL;
 }
 
+/* Waits until each counter is two more than in BEFORE, as one bind may have been on its way; a
+ * minute at most.  Returns how many are not. */
+static int count_stuck(int count, const long *before) {
+    int stuck = count;
+    for (int tries = 0; stuck && tries < 6000; tries++) {
+        usleep(10 * 1000);
+        stuck = 0;
+        for (int i = 0; i < count; i++)
+            stuck += binds[i] < before[i] + 2;
+    }
+    return stuck;
+}
+
 static void during_threads(int count) {
-    long before[THREADS_MAX];
-    int stuck = 0;
+    long before[THREADS_MAX] = {0};
     for (int i = 0; i < count; i++) {
         pthread_t thread;
         pthread_create(&thread, NULL, bind_on, &binds[i]);
     }
-    usleep(500 * 1000);
+    if (count_stuck(count, before) == 0)
+        puts("all bind");
+    fflush(stdout);
+    getchar();
     for (int i = 0; i < count; i++)
         before[i] = binds[i];
-    usleep(500 * 1000);
-    for (int i = 0; i < count; i++)
-        stuck += binds[i] == before[i];
-    printf("%d stuck\n", stuck);
+    printf("%d stuck\n", count_stuck(count, before));
 }
 
 int main(int argc, char **argv) {

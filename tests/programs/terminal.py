@@ -13,7 +13,7 @@ shown = b""
 
 def read_until(fd, text):
     global shown
-    start, end = len(shown), time.monotonic() + 10
+    start, end = len(shown), time.monotonic() + 60
     while text not in shown[start:]:
         left = end - time.monotonic()
         if left <= 0 or not select.select([fd], [], [], left)[0]:
