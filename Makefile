@@ -51,11 +51,15 @@ CAN_M32 := $(if $(filter __x86_64__,$(MACHINE)),$(shell \
     $(CC) -m32 -shared -nostdlib -include stdint.h -x c - -o /dev/null 2>/dev/null && echo yes))
 SHIMS = build/libreuse.so $(if $(CAN_M32),build/lib32/libreuse.so)
 
-PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-group
+# reuse-cgroup takes the kernel headers of Linux 5.10 or newer.
+CAN_CGROUP := $(shell echo 'int known = BPF_PROG_BIND_MAP;' | \
+    $(CC) $(CPPFLAGS) -fsyntax-only -include linux/bpf.h -x c - 2>/dev/null && echo yes)
+
+PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-group $(if $(CAN_CGROUP),build/reuse-cgroup)
 
 SCRIPTS = scripts/reuse-launch scripts/reuse-spread
 TOOLS = $(notdir $(PROGRAMS) $(SCRIPTS))
-MANUALS = shim/libreuse.so.8 $(foreach tool,$(PROGRAMS:build/reuse-%=%),shim/$(tool)/reuse-$(tool).1) $(SCRIPTS:%=%.1)
+MANUALS = shim/libreuse.so.8 $(foreach tool,$(PROGRAMS:build/reuse-%=%),$(wildcard shim/$(tool)/reuse-$(tool).[18])) $(SCRIPTS:%=%.1)
 
 all: $(SHIMS) $(PROGRAMS)
 
@@ -76,6 +80,11 @@ GROUP_SOURCES = $(wildcard shim/group/*.c) shim/tool.c shim/ports.c
 
 build/reuse-group: $(GROUP_SOURCES) $(HEADERS) Makefile | build $(KERNEL_HEADERS)
 	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(GROUP_SOURCES) $(LDFLAGS) -o $@
+
+CGROUP_SOURCES = $(wildcard shim/cgroup/*.c) shim/tool.c shim/ports.c
+
+build/reuse-cgroup: $(CGROUP_SOURCES) $(HEADERS) Makefile | build
+	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(CGROUP_SOURCES) $(LDFLAGS) -o $@
 
 # Changes when the folders do that reuse-run is to look in.
 build/libdirs: always | build

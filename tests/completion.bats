@@ -29,8 +29,9 @@ completes() {
     completes '--stop= --signal=' reuse-launch --s
     completes '--preload' reuse-run --pre
     completes '--tsv' reuse-group --t
+    completes '--remove' reuse-cgroup --rem
     completes '--expect=' reuse-spread --e
-    for tool in reuse-run reuse-launch reuse-group reuse-spread; do
+    for tool in reuse-run reuse-launch reuse-cgroup reuse-group reuse-spread; do
         completes '--version' "$tool" --vers
     done
 }
@@ -49,6 +50,16 @@ completes() {
     completes basename reuse-launch -n 3 --signal TERM --copies = 2 -- basenam
     completes serverconf reuse-launch --prefix basename -x serverc
     completes '' reuse-launch basename --pre
+    completes basename reuse-cgroup demo -- basenam
+    completes serverconf reuse-cgroup --ports = 80 demo -- basename serverc
+}
+
+@test "cgroups are those that there are, or one's own" {
+    findmnt --types cgroup2 || skip "needs cgroup v2"
+    completes self reuse-cgroup sel
+    completes self reuse-cgroup --ports = 80 sel
+    completes '' reuse-cgroup self sel
+    completes '' reuse-cgroup --remove sel
 }
 
 @test "ports are those that are shared" {

@@ -22,12 +22,14 @@ make_quietly() {
     make_quietly install DESTDIR="$PWD/tree" PREFIX=/usr
     (cd tree && find . -type f -printf '%m %p\n' | sort --key=2) >installed
     diff - installed <<'END'
+755 ./usr/bin/reuse-cgroup
 755 ./usr/bin/reuse-group
 755 ./usr/bin/reuse-launch
 755 ./usr/bin/reuse-run
 755 ./usr/bin/reuse-spread
 644 ./usr/lib/x86_64-linux-gnu/libreuse.so
 644 ./usr/lib32/libreuse.so
+644 ./usr/share/bash-completion/completions/reuse-cgroup
 644 ./usr/share/bash-completion/completions/reuse-group
 644 ./usr/share/bash-completion/completions/reuse-launch
 644 ./usr/share/bash-completion/completions/reuse-run
@@ -37,6 +39,7 @@ make_quietly() {
 644 ./usr/share/man/man1/reuse-run.1
 644 ./usr/share/man/man1/reuse-spread.1
 644 ./usr/share/man/man8/libreuse.so.8
+644 ./usr/share/man/man8/reuse-cgroup.8
 END
     cmp "$shim" tree/usr/lib/x86_64-linux-gnu/libreuse.so
     make_quietly uninstall DESTDIR="$PWD/tree" PREFIX=/usr

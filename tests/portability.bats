@@ -97,13 +97,13 @@ ends_with() {
     for compiler in gcc clang; do
         command -v "$compiler" || continue
         builds "$compiler" "$compiler" all
-        is_for 'Advanced Micro Devices X86-64' "$compiler"/build/{libreuse.so,reuse-run,reuse-group}
+        is_for 'Advanced Micro Devices X86-64' "$compiler"/build/{libreuse.so,reuse-run,reuse-cgroup,reuse-group}
         needs_nothing "$compiler/build/libreuse.so"
         [[ ! -e $build/lib32/libreuse.so ]] && continue
         is_for 'Intel 80386' "$compiler/build/lib32/libreuse.so"
         needs_nothing "$compiler/build/lib32/libreuse.so"
         builds "$compiler-32" "$compiler -m32" all
-        is_for 'Intel 80386' "$compiler-32"/build/{libreuse.so,reuse-run,reuse-group}
+        is_for 'Intel 80386' "$compiler-32"/build/{libreuse.so,reuse-run,reuse-cgroup,reuse-group}
         needs_nothing "$compiler-32/build/libreuse.so"
         [[ ! -e $compiler-32/build/lib32/libreuse.so ]]
     done
@@ -112,10 +112,11 @@ ends_with() {
 @test "everything builds for 64-bit ARM, each file for that machine" {
     needs_arm
     builds_for_arm all
-    is_for AArch64 "$arm"/{libreuse.so,reuse-run,reuse-group}
+    is_for AArch64 "$arm"/{libreuse.so,reuse-run,reuse-cgroup,reuse-group}
     needs_nothing "$arm/libreuse.so"
     [[ ! -e $arm/lib32/libreuse.so ]]
     run -0 on_arm "$arm/reuse-run" --version
+    run -0 on_arm "$arm/reuse-cgroup" --version
     run -0 on_arm "$arm/reuse-group" --version
 }
 
