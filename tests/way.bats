@@ -50,3 +50,74 @@ way_of() {
     done
     [[ $odd -eq 1 && $even -eq 1 ]]
 }
+
+# --- wrappers
+
+@test "a static program behind another that runs it is watched, and -v says why" {
+    local wrapper wrappers=(nice 'env A=1' 'timeout 9' setsid 'taskset --all-tasks 1'
+        'nice env setpriv --no-new-privs')
+    ! type -P tini >&2 || wrappers+=('tini -s --')
+    ! type -P dumb-init >&2 || wrappers+=('dumb-init --')
+    for wrapper in "${wrappers[@]}"; do
+        # shellcheck disable=SC2086 # several words
+        run -0 "$reuse_run" -v $wrapper "$programs/static/bind-to" tcp 8000
+        [[ $output == "reuse-run: ${wrapper%% *}: watched, static: $programs/static/bind-to"* ]]
+        [[ $output == *'8000 bound, SO_REUSEPORT 1' ]]
+        # A dynamic one is reached as ever.
+        # shellcheck disable=SC2086
+        run -0 "$reuse_run" -v $wrapper "$programs/bind-to" tcp 8000
+        [[ $output == "reuse-run: ${wrapper%% *}: preloaded with "*'8000 bound, SO_REUSEPORT 1' ]]
+    done
+}
+
+@test "a program behind another is found in PATH, by a script's interpreter, and is known as Go" {
+    cp "$programs/static/bind-to" interpreter
+    printf '#!%s\n' "$PWD/interpreter" >script
+    chmod +x script
+    PATH=$PWD:$PATH run "$reuse_run" -v nice interpreter
+    [[ $output == *": watched, static: $PWD/interpreter"* ]]
+    run "$reuse_run" -v nice ./script
+    [[ $output == *": watched, static: $PWD/interpreter"* ]]
+    [[ $(way_of nice "$programs/go-dynamic" nonsense) == 'watched, written in Go'* ]]
+}
+
+@test "what lies below another root is watched, as the library may not be there" {
+    needs_root
+    mkdir root
+    cp "$programs/static/bind-to" root
+    run -0 "$reuse_run" -v chroot root /bind-to tcp 8000
+    [[ $output == *': watched, runs a program below another root'*'8000 bound, SO_REUSEPORT 1' ]]
+}
+
+@test "a 32-bit program behind a 64-bit one is watched: one library is not for both" {
+    needs_m32
+    run -0 "$reuse_run" -v nice "$build/tests32/bind-to" tcp 8000
+    [[ $output == *': watched, of another kind of machine'*'8000 bound, SO_REUSEPORT 1' ]]
+}
+
+@test "arguments that are no programs decide nothing: folders, libraries, objects, FIFOs" {
+    echo 'int main(void) { return 0; }' >main.c
+    gcc -c main.c
+    gcc -shared -nostdlib -Wl,-soname,main.so -o main.so main.o
+    mkfifo fifo
+    chmod +x main.o fifo
+    cp "$programs/libother-bind.so" other.so
+    [[ $(timeout 10 "$reuse_run" -v echo . "$PWD" ./main.o ./main.so ./other.so ./fifo '' 2>&1) == \
+        *': preloaded with '* ]]
+}
+
+@test "what gains privileges behind another keeps them: nothing is watched on account of what it runs" {
+    needs_root
+    public "$reuse_run" "$shim" "$programs/static/bind-to" "$(type -P id)"
+    chmod 4755 "$public/id"
+    local no_rights=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    run "${no_rights[@]}" "$public/reuse-run" -v nice "$public/id" "$public/bind-to"
+    [[ $output == *': preloaded with '* ]]
+    run "${no_rights[@]}" "$public/reuse-run" -v nice "$public/bind-to" "$public/id"
+    [[ $output == *': watched, static: '* ]]
+}
+
+@test "with --preload and --watch the arguments decide nothing" {
+    [[ $(way_of --preload nice "$programs/static/bind-to") == "preloaded with "*/nice ]]
+    [[ $(way_of --watch nice "$programs/static/bind-to") == "watched, asked for: "*/nice ]]
+}

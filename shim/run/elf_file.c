@@ -71,12 +71,75 @@ static bool get_segment(struct image image, unsigned number, Elf64_Phdr *segment
     return true;
 }
 
-bool elf_has_loader(struct image image) {
-    Elf64_Phdr segment;
-    for (unsigned i = 0; get_segment(image, i, &segment); i++)
-        if (segment.p_type == PT_INTERP)
+/* Fills in the first segment of TYPE; returns false if there is none. */
+static bool find_segment(struct image image, uint32_t type, Elf64_Phdr *segment) {
+    for (unsigned i = 0; get_segment(image, i, segment); i++)
+        if (segment->p_type == type)
             return true;
     return false;
+}
+
+bool elf_has_loader(struct image image) {
+    return find_segment(image, PT_INTERP, &(Elf64_Phdr){0});
+}
+
+/* Fills in entry NUMBER of the dynamic section at SEGMENT; returns false after the last. */
+static bool get_dynamic(struct image image, const Elf64_Phdr *segment, uint64_t number,
+                        Elf64_Dyn *entry) {
+    if (is_64_bit(image))
+        return number < segment->p_filesz / sizeof *entry &&
+               copy(image, segment->p_offset + number * sizeof *entry, entry, sizeof *entry) &&
+               entry->d_tag != DT_NULL;
+    Elf32_Dyn narrow;
+    if (number >= segment->p_filesz / sizeof narrow ||
+        !copy(image, segment->p_offset + number * sizeof narrow, &narrow, sizeof narrow))
+        return false;
+    *entry = (Elf64_Dyn){.d_tag = narrow.d_tag, .d_un.d_val = narrow.d_un.d_val};
+    return entry->d_tag != DT_NULL;
+}
+
+/* Where in the file lies what will be at ADDRESS; past its end if nowhere. */
+static uint64_t offset_of(struct image image, uint64_t address) {
+    Elf64_Phdr segment;
+    for (unsigned i = 0; get_segment(image, i, &segment); i++)
+        if (segment.p_type == PT_LOAD && address >= segment.p_vaddr &&
+            address - segment.p_vaddr < segment.p_filesz)
+            return segment.p_offset + (address - segment.p_vaddr);
+    return image.size;
+}
+
+/* Fills in the entry of the dynamic section that is, from 0, number PLACE of those with TAG;
+   returns false if there is none. */
+static bool find_dynamic(struct image image, Elf64_Sxword tag, unsigned place, Elf64_Dyn *entry) {
+    Elf64_Phdr dynamic;
+    if (!find_segment(image, PT_DYNAMIC, &dynamic))
+        return false;
+    for (uint64_t i = 0; get_dynamic(image, &dynamic, i, entry); i++)
+        if (entry->d_tag == tag && place-- == 0)
+            return true;
+    return false;
+}
+
+const char *elf_needed(struct image image, unsigned number) {
+    Elf64_Dyn name, names;
+    if (!find_dynamic(image, DT_NEEDED, number, &name) ||
+        !find_dynamic(image, DT_STRTAB, 0, &names))
+        return NULL;
+    uint64_t offset = offset_of(image, names.d_un.d_ptr) + name.d_un.d_val;
+    const char *text = at(image, offset, 1);
+    return text && memchr(text, 0, image.size - offset) ? text : NULL;
+}
+
+static bool is_library(struct image image) {
+    Elf64_Dyn entry;
+    return !elf_has_loader(image) &&
+           (find_dynamic(image, DT_NEEDED, 0, &entry) || find_dynamic(image, DT_SONAME, 0, &entry));
+}
+
+bool elf_is_program(struct image image) {
+    Elf32_Ehdr elf = {0}; /* the same up to e_type in both sizes */
+    copy(image, 0, &elf, sizeof elf);
+    return elf.e_type == ET_EXEC || (elf.e_type == ET_DYN && !is_library(image));
 }
 
 static uint64_t round_up(uint64_t number, uint64_t to) {

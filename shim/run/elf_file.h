@@ -31,8 +31,15 @@ struct elf_abi elf_own_abi(void);
 
 bool elf_same_abi(struct elf_abi one, struct elf_abi other);
 
+/* Whether it can be run: no library, object file or core. */
+bool elf_is_program(struct image image);
+
 /* Whether a loader comes before it (ld.so(8)). */
 bool elf_has_loader(struct image image);
+
+/* The library that it names at place NUMBER, from 0, as one that it needs; NULL if there is none.
+ */
+const char *elf_needed(struct image image, unsigned number);
 
 /* Whether Go's linker made it. */
 bool elf_is_go(struct image image);

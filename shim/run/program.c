@@ -17,6 +17,8 @@
 enum { SCRIPTS_MAX = 5 };
 
 static enum program_kind elf_kind(struct image image) {
+    if (!elf_is_program(image))
+        return PROGRAM_MISSING;
     if (!elf_has_loader(image))
         return PROGRAM_STATIC;
     return elf_is_go(image) ? PROGRAM_GO : PROGRAM_DYNAMIC;
@@ -81,19 +83,21 @@ static const char *interpreter(struct image image, char *line, size_t size) {
 /* Judges the file at PROGRAM->path; a script leaves the name of its interpreter in NEXT. */
 static enum program_kind judge_file(struct program *program, char *next, size_t size) {
     *next = 0;
-    int fd = open(program->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* it may be a FIFO */
+    struct stat status;
+    if (stat(program->path, &status) || !S_ISREG(status.st_mode))
+        return PROGRAM_MISSING; /* to open a FIFO or a device may have effects */
+    int fd = open(program->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return raises_privileges(program->path) ? PROGRAM_PRIVILEGED : PROGRAM_UNREADABLE;
     enum program_kind kind = PROGRAM_MISSING;
-    struct stat status = {0};
     struct image image = {0};
     void *whole = MAP_FAILED;
     uint8_t start[4096];
-    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0)
+    if (status.st_size > 0)
         whole = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (whole != MAP_FAILED) {
         image = (struct image){whole, (size_t)status.st_size};
-    } else if (S_ISREG(status.st_mode)) {
+    } else {
         /* Where there is no room for the whole (RLIMIT_AS), its start will do: an ELF file has its
            headers there, and Go's note. */
         ssize_t length = read(fd, start, sizeof start);

@@ -2,7 +2,7 @@
  * reuse-run [OPTION]... PROGRAM [ARG]... - runs a program with its ports shared, whatever it is.
  *
  * A program with a loader gets the shim preloaded and is exec'd in place.  One that a preload
- * cannot reach (program.h) is watched: its binds are trapped (trap.h).  That takes two processes
+ * cannot reach (way.h) is watched: its binds are trapped (trap.h).  That takes two processes
  * besides:
  *
  *     front       the one that was started.  Passes signals on, and ends as the program does.
@@ -21,17 +21,16 @@
 #include "log.h"
 #include "ports.h"
 #include "process.h"
-#include "program.h"
 #include "reaper.h"
 #include "tool.h"
 #include "trap.h"
+#include "way.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,13 +67,12 @@ const struct tool tool = {
         "      --version          output version information and exit\n"
         "\n"
         "A dynamic program gets libreuse.so preloaded and takes the place of reuse-run.\n"
-        "One that is static or written in Go is watched by a process that stays on.\n"
+        "One that is static or written in Go, or runs such a program that is named in ARGs,\n"
+        "is watched by a process that stays on.\n"
         "\n"
         "Exit status: 125 if reuse-run itself fails, 126 if PROGRAM cannot be run, 127 if\n"
         "it cannot be found; else that of PROGRAM, or death by the same signal.\n",
 };
-
-enum way { WAY_ANY, WAY_PRELOAD, WAY_WATCH };
 
 /* What the command line says. */
 struct command {
@@ -349,24 +347,6 @@ __attribute__((noreturn)) static void run_watched(const struct command *command,
 
 /* ------------------------------------------------------------------------- preloaded, and main */
 
-/* Finds a shim that programs of ABI load: beside this program, or where it is installed. */
-static bool find_shim(char *shim, size_t size, struct elf_abi abi) {
-    char beside[4000];
-    ssize_t length = readlink("/proc/self/exe", beside, sizeof beside - 1);
-    beside[length > 0 ? length : 0] = 0;
-    char *slash = strrchr(beside, '/');
-    if (slash)
-        *slash = 0;
-    const char *const places[][2] = {
-        {beside, ""}, {beside, "/lib32"}, {LIBDIR, ""}, {LIB32DIR, ""}};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        snprintf(shim, size, "%s%s/libreuse.so", places[i][0], places[i][1]);
-        if (program_loads(shim, abi))
-            return true;
-    }
-    return false;
-}
-
 /* Runs the program in this process's place, with SHIM preloaded before what is preloaded already.
  */
 __attribute__((noreturn)) static void run_preloaded(const struct command *command,
@@ -383,62 +363,18 @@ __attribute__((noreturn)) static void run_preloaded(const struct command *comman
     exec(command->arguments, command->launcher);
 }
 
-__attribute__((format(printf, 2, 3))) static void explain(const struct command *command,
-                                                          const char *format, ...) {
-    if (!command->verbose)
-        return;
-    va_list arguments;
-    va_start(arguments, format);
-    fprintf(stderr, "reuse-run: %s: ", command->arguments[0]);
-    vfprintf(stderr, format, arguments);
-    fputs("\n", stderr);
-    va_end(arguments);
-}
-
-/* Runs the command the way that is asked for, or that its program needs. */
+/* Runs the command the way that is asked for, or that its programs need. */
 __attribute__((noreturn)) static void run(const struct command *command,
                                           const struct ports *ports) {
-    struct program program;
-    char shim[4096];
-    program_judge(&program, command->arguments[0]);
-    if (program.kind == PROGRAM_MISSING)
-        exec(command->arguments, command->launcher); /* which says why it cannot */
-    if (program.kind == PROGRAM_PRIVILEGED)
-        tool_fail(
-            "cannot share the ports of '%s': it gains privileges (set-user-id or capabilities); "
-            "run reuse-run as the user that it becomes",
-            program.path);
-    if (trap_installed()) {
-        explain(command, "simply run: a reuse-run watches already");
-        exec(command->arguments, command->launcher);
-    }
-    if (program.kind == PROGRAM_UNREADABLE) /* likely as this one */
-        program.abi = elf_own_abi();
-    bool preloadable = find_shim(shim, sizeof shim, program.abi);
-    const char *why = NULL;
-    if (command->way == WAY_WATCH)
-        why = "asked for";
-    else if (command->way == WAY_PRELOAD)
-        why = NULL;
-    else if (program.kind == PROGRAM_STATIC)
-        why = "static";
-    else if (program.kind == PROGRAM_GO)
-        why = "written in Go, which calls the kernel itself";
-    else if (!preloadable)
-        why = "there is no libreuse.so for its kind of machine";
-    if (why && program.abi.word > elf_own_abi().word)
-        tool_fail("cannot watch '%s': it is a 64-bit program, and this a 32-bit reuse-run; build a "
-                  "64-bit one",
-                  program.path);
-    if (why) {
-        explain(command, "watched, %s: %s", why, program.path);
+    struct way_choice choice;
+    way_choose(&choice, command->way, command->arguments);
+    if (command->verbose && (choice.way != WAY_NONE || choice.why))
+        way_explain(&choice, command->arguments[0]);
+    if (choice.way == WAY_WATCH)
         run_watched(command, ports);
-    }
-    if (!preloadable)
-        tool_fail("cannot find a libreuse.so that '%s' loads; build and install libreuse",
-                  program.path);
-    explain(command, "preloaded with %s: %s", shim, program.path);
-    run_preloaded(command, shim);
+    if (choice.way == WAY_PRELOAD)
+        run_preloaded(command, choice.shim);
+    exec(command->arguments, command->launcher);
 }
 
 /* Sets LIBREUSE_PORTS to LIST, which must be well formed. */
