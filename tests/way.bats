@@ -121,3 +121,36 @@ way_of() {
     [[ $(way_of --preload nice "$programs/static/bind-to") == "preloaded with "*/nice ]]
     [[ $(way_of --watch nice "$programs/static/bind-to") == "watched, asked for: "*/nice ]]
 }
+
+# --- AddressSanitizer
+
+# needs_asan COMPILER [OPTION]...: builds bind-to as asan, its sanitizer in a library, or skips.
+needs_asan() {
+    "$@" -fsanitize=address -pthread -o asan "$root/tests/programs/bind-to.c" >&2 ||
+        skip "$1 makes no such programs"
+}
+
+@test "a program that needs AddressSanitizer's library is watched, alone and behind another" {
+    needs_asan gcc
+    for wrapper in '' nice; do
+        # shellcheck disable=SC2086 # none or one
+        run -0 "$reuse_run" -v $wrapper ./asan tcp 8000
+        [[ $output == *": watched, needs AddressSanitizer's library"*'8000 bound, SO_REUSEPORT 1' ]]
+    done
+}
+
+@test "a program that needs clang's library of AddressSanitizer is watched" {
+    local libraries
+    libraries=$(dirname "$(clang -print-file-name=libclang_rt.asan-x86_64.so)")
+    needs_asan clang -shared-libasan "-Wl,-rpath,$libraries"
+    run -0 "$reuse_run" -v ./asan tcp 8000
+    [[ $output == *": watched, needs AddressSanitizer's library"*'8000 bound, SO_REUSEPORT 1' ]]
+}
+
+@test "where AddressSanitizer's library is preloaded already, the program is watched" {
+    needs_asan gcc
+    LD_PRELOAD=$(gcc -print-file-name=libasan.so) \
+        run -0 "$reuse_run" -v "$programs/bind-to" tcp 8000
+    [[ $output == *": watched, AddressSanitizer's library, which LD_PRELOAD names"* ]]
+    [[ $output == *'8000 bound, SO_REUSEPORT 1' ]]
+}

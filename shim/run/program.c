@@ -16,12 +16,26 @@
 /* How many scripts may be interpreted by scripts: exec_binprm() in fs/exec.c gives up after 5. */
 enum { SCRIPTS_MAX = 5 };
 
+bool program_names_asan(const char *libraries) {
+    return strstr(libraries, "libasan.so") || strstr(libraries, "libclang_rt.asan");
+}
+
+static bool needs_asan(struct image image) {
+    const char *library;
+    for (unsigned i = 0; (library = elf_needed(image, i)); i++)
+        if (program_names_asan(library))
+            return true;
+    return false;
+}
+
 static enum program_kind elf_kind(struct image image) {
     if (!elf_is_program(image))
         return PROGRAM_MISSING;
     if (!elf_has_loader(image))
         return PROGRAM_STATIC;
-    return elf_is_go(image) ? PROGRAM_GO : PROGRAM_DYNAMIC;
+    if (elf_is_go(image))
+        return PROGRAM_GO;
+    return needs_asan(image) ? PROGRAM_ASAN : PROGRAM_DYNAMIC;
 }
 
 /* Finds NAME as execvp(3) does; returns false if there is no such program. */

@@ -15,6 +15,7 @@ enum program_kind {
     PROGRAM_DYNAMIC,    /* has a loader, that loads what LD_PRELOAD names */
     PROGRAM_STATIC,     /* has none */
     PROGRAM_GO,         /* makes its system calls itself, dynamic or not */
+    PROGRAM_ASAN,       /* needs AddressSanitizer's library, which ends it if another comes first */
 };
 
 struct program {
@@ -25,6 +26,9 @@ struct program {
 
 /* Judges the program that execvp(3) would run for NAME; a script by its interpreter. */
 void program_judge(struct program *program, const char *name);
+
+/* Whether LIBRARIES, names as LD_PRELOAD has them, holds AddressSanitizer's. */
+bool program_names_asan(const char *libraries);
 
 /* Whether the file at PATH can be loaded into programs of ABI. */
 bool program_loads(const char *path, struct elf_abi abi);

@@ -33,8 +33,8 @@ static void find_shim(char *shim, size_t size, struct elf_abi abi) {
 }
 
 static bool is_looked_into(const struct program *program) {
-    return program->kind == PROGRAM_DYNAMIC || program->kind == PROGRAM_STATIC ||
-           program->kind == PROGRAM_GO;
+    return program->kind != PROGRAM_MISSING && program->kind != PROGRAM_UNREADABLE &&
+           program->kind != PROGRAM_PRIVILEGED;
 }
 
 /* Why no preloaded library reaches the program's binds; NULL if one may. */
@@ -44,6 +44,8 @@ static const char *past_preload(const struct program *program) {
         return "static";
     if (program->kind == PROGRAM_GO)
         return "written in Go, which calls the kernel itself";
+    if (program->kind == PROGRAM_ASAN)
+        return "needs AddressSanitizer's library, which has to come first";
     if (name && strcmp(name, "/chroot") == 0)
         return "runs a program below another root, where there may be no libreuse.so";
     return NULL;
@@ -76,7 +78,9 @@ static const char *why_watch(const struct way_choice *choice, enum way asked,
         return "asked for";
     if (asked == WAY_PRELOAD)
         return NULL;
-    const char *why = past_preload(program);
+    const char *why = past_preload(program), *others = getenv("LD_PRELOAD");
+    if (!why && others && program_names_asan(others))
+        return "AddressSanitizer's library, which LD_PRELOAD names, has to come first";
     return why || *choice->shim ? why : "there is no libreuse.so for its kind of machine";
 }
 
