@@ -284,7 +284,7 @@ echoes() {
     local connection answer
     exec {connection}<>"/dev/$1/127.0.0.1/$2"
     echo hello >&"$connection"
-    answer=$(timeout 10 head --lines=1 <&"$connection")
+    answer=$(timeout 60 head --lines=1 <&"$connection")
     exec {connection}>&-
     [[ $answer == hello ]]
 }

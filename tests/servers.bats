@@ -8,7 +8,6 @@ load common
 
 setup() {
     common_setup
-    PATH=$PATH:/usr/sbin:/sbin
     export LC_ALL=C
     # A port of its own, so that no TIME_WAIT of an earlier test is on it.
     port=$((8100 + BATS_TEST_NUMBER))
@@ -24,7 +23,7 @@ teardown() {
 
 # get PATH [OPTION...]: prints what an HTTP server on the port has there.
 get() {
-    curl --silent --show-error --fail --noproxy '*' --max-time 10 "${@:2}" \
+    curl --silent --show-error --fail --noproxy '*' --max-time 60 "${@:2}" \
         "http://127.0.0.1:$port/$1"
 }
 
@@ -34,7 +33,7 @@ ask_udp() {
     local socket
     exec {socket}<>"/dev/udp/$1/$port"
     echo who >&"$socket"
-    timeout 10 head -n 1 <&"$socket"
+    timeout 60 head -n 1 <&"$socket"
     exec {socket}>&-
 }
 
@@ -260,11 +259,16 @@ needs_busybox_httpd() {
     shared_under_shim nginx
 }
 
+# has_two_workers PID: whether the process has two children.
+has_two_workers() {
+    [[ $(ps --no-headers --ppid "$1" | wc -l) -eq 2 ]]
+}
+
 @test "two nginx with two workers each share a port, and both answer" {
     workers=2
     shared_under_shim nginx
     for master in "${copies[@]}"; do
-        [[ $(ps --no-headers --ppid "$master" | wc -l) -eq 2 ]]
+        eventually has_two_workers "$master"
     done
 }
 

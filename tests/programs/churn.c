@@ -1,7 +1,8 @@
 /*
- * churn SEED SECONDS COPIES PORT COMMAND... - starts and kills (SIGKILL) copies of COMMAND, a
- * server on 127.0.0.1:PORT that answers as http-server does, at random for SECONDS, up to COPIES at
- * a time, and sends them requests meanwhile.  Then it says what became of these, and who is left:
+ * churn SEED KILLS COPIES PORT COMMAND... - starts and kills (SIGKILL) copies of COMMAND, a server
+ * on 127.0.0.1:PORT that answers as http-server does, at random until KILLS have been killed, up to
+ * COPIES at a time, and sends them requests meanwhile.  Then it says what became of these, and who
+ * is left:
  *
  *     started 321, killed 250, requests 54321, failed 40, held 38 to 45
  *     survivors 12 15 99
@@ -273,7 +274,7 @@ static void wait_for(const struct churn *churn, unsigned count) {
 int main(int argc, char **argv) {
     static struct churn churn;
     if (argc < 6) {
-        fprintf(stderr, "churn: usage: churn SEED SECONDS COPIES PORT COMMAND...\n");
+        fprintf(stderr, "churn: usage: churn SEED KILLS COPIES PORT COMMAND...\n");
         return 2;
     }
     int limit = atoi(argv[3]);
@@ -289,7 +290,7 @@ int main(int argc, char **argv) {
         start_copy(&churn);
     wait_for(&churn, churn.copy_count);
 
-    for (long end = now_ms() + 1000 * atol(argv[2]); now_ms() < end;) {
+    for (unsigned kills = (unsigned)atoi(argv[2]); churn.counts.killed < kills;) {
         serve(&churn, (int)next_random(&churn, 20), true);
         change_copies(&churn);
     }
