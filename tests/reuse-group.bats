@@ -141,7 +141,7 @@ group_as_nobody() {
 # The programs, for an ordinary user who may not see the checkout.
 publish() {
     needs_root
-    public "$build/reuse-group" "$shim" "$programs/http-server" "$programs/bind-to"
+    public "$build/reuse-group" "$shim" "$programs/"{bind-to,http-server,odd-server}
 }
 
 # in_name_of NAME COMMAND...: runs COMMAND in this process's place.  For start.
@@ -361,13 +361,10 @@ time.sleep(30)"
     is "0 0" "$(cells NO "$port")"
 }
 
-@test "an MPTCP listener is shown as shared, and cannot be steered" {
+@test "an MPTCP listener is shown as shared" {
     start mptcp "$programs/hold" -m "$port"
     eventually listening 1 "$port" || skip "no MPTCP"
     is yes "$(cells SHARED "$port")"
-    group --steer=0 "$port"
-    [[ $status -eq 2 ]]
-    says "cannot steer tcp 127.0.0.1 port $port: " "an MPTCP socket cannot be steered"
 }
 
 @test "sockets that come and go leave the others in the table, each once" {
@@ -862,6 +859,73 @@ datagrams_unanswered() {
     for ((number = 0; number < $1; number++)); do
         echo x >"/dev/udp/127.0.0.1/$port"
     done
+}
+
+# mptcp_servers N WHERE: starts N copies that listen by MPTCP; their pids go into the array pids.
+mptcp_servers() {
+    local number
+    [[ $(</proc/sys/net/mptcp/enabled) == 1 ]] || skip "no MPTCP"
+    pids=()
+    for ((number = 0; number < $1; number++)); do
+        start "mptcp-$number-${2//[^0-9]/_}" with_shim "$programs/odd-server" "mptcp:$2"
+        pids+=("$pid")
+        eventually holds "$pid" --listening --tcp
+    done
+}
+
+@test "an MPTCP group is steered, and nobody is left in it" {
+    mptcp_servers 3 "$port"
+    group --steer=1-2 "$port"
+    [[ $status -eq 0 && -z $output ]]
+    is "${pids[1]} ${pids[2]}" "$(answers 60 127.0.0.1 | cut -d ' ' -f 1 | paste -sd ' ')"
+    is "0 1 2" "$(cells NO "$port")"
+    group --steer=0 "$port"
+    is "${pids[0]} 40" "$(answers 40 127.0.0.1)"
+    group --unsteer "$port"
+    [[ $status -eq 0 && -z $output ]]
+    is 3 "$(answers 100 127.0.0.1 | wc -l)"
+}
+
+@test "an MPTCP group is steered over IPv6, for one device, and next to others on the port" {
+    mptcp_servers 2 "[::]:$port"
+    local all=("${pids[@]}")
+    mptcp_servers 2 "[::1]:$port"
+    group --steer=1 "$port"
+    [[ $status -eq 0 ]]
+    is "${pids[1]} 20" "$(answers 20 '[::1]')"
+    is "${all[1]} 20" "$(answers 20 127.0.0.1)"
+    for _ in 1 2; do
+        start device "$programs/hold" -m -i lo $((port + 1000))
+        start only "$programs/hold" -m -o "[::]:$((port + 1000))"
+    done
+    eventually listening 4 $((port + 1000))
+    group --steer=1 $((port + 1000))
+    [[ $status -eq 0 ]]
+    port=$((port + 1000))
+    connect 20
+    (
+        exec 3<>"/dev/tcp/::1/$port" 4<>"/dev/tcp/::1/$port" 5<>"/dev/tcp/::1/$port"
+        is "0 20 0 3" "$(cells WAITING "$port")"
+    )
+}
+
+@test "another user's MPTCP group is steered by it and by root, and by nobody else" {
+    publish
+    [[ $(</proc/sys/net/mptcp/enabled) == 1 ]] || skip "no MPTCP"
+    pids=()
+    for _ in 1 2; do
+        LD_PRELOAD=$public/libreuse.so start own as_nobody "$public/odd-server" "mptcp:$port"
+        pids+=("$pid")
+        eventually holds "$pid" --listening --tcp
+    done
+    run setpriv --reuid 65533 --regid 65533 --clear-groups "$public/reuse-group" --steer 1 "$port"
+    [[ $status -eq 2 ]]
+    group_as_nobody --steer=1 "$port"
+    [[ $status -eq 0 ]]
+    is "${pids[1]} 20" "$(answers 20 127.0.0.1)"
+    group --steer=0 "$port"
+    [[ $status -eq 0 ]]
+    is "${pids[0]} 20" "$(answers 20 127.0.0.1)"
 }
 
 @test "a malformed range, a missing port, an empty port and an unshared one are refused" {

@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include "holders.h"
 #include "members.h"
+#include "placeholder.h"
 #include "ports.h"
 #include "steer.h"
 #include "table.h"
@@ -92,9 +93,10 @@ __attribute__((noreturn)) static void fail_reading(void) {
               strerror(errno));
 }
 
-/* A group to steer, and a duplicate of one of its members. */
+/* A group to steer, one of its members, and a duplicate of that. */
 struct steered {
     struct group group;
+    const struct socket *like;
     int fd;
 };
 
@@ -130,18 +132,20 @@ static void check_steerable(const struct group *group, const struct command *com
                   command->last, count - 1);
 }
 
-/* A duplicate of any member of GROUP; fails if none is to be had. */
-static int take_any(const struct group *group) {
+/* Takes a duplicate of any member of STEERED's group; fails if none is to be had. */
+static void take_any(struct steered *steered) {
+    const struct group *group = &steered->group;
     uid_t user = steered_user(group);
-    int fd = -1;
-    for (size_t i = 0; fd < 0 && i < group->count; i++)
-        if (group->members[i].number >= 0 && group->members[i].socket->user == user)
-            fd = holders_take(group->members[i].socket);
-    if (fd < 0)
+    steered->fd = -1;
+    for (size_t i = 0; steered->fd < 0 && i < group->count; i++) {
+        steered->like = group->members[i].socket;
+        if (group->members[i].number >= 0 && steered->like->user == user)
+            steered->fd = holders_take(steered->like);
+    }
+    if (steered->fd < 0)
         tool_fail("cannot steer %s: no socket of it is to be had: %s; %s", group_text(group),
                   strerror(errno),
                   errno == ENOSYS ? "this takes Linux 5.6 or newer" : "be its user, or root");
-    return fd;
 }
 
 /* What to say of an ERROR that steering ended in. */
@@ -149,9 +153,30 @@ static const char *steering_error(int error) {
     if (error == EINVAL)
         return "its one member was shared after it was bound, which makes a group only when "
                "another joins";
-    if (error == EOPNOTSUPP)
-        return "an MPTCP socket cannot be steered";
+    if (error == EACCES || error == EPERM) /* of the placeholder */
+        return "MPTCP sockets are steered by one that joins them: be their user, or root, and may "
+               "bind the port";
     return "this takes Linux 5.3 or newer, and no SO_LOCK_FILTER";
+}
+
+/* Has the group that FD is in follow PLAN, or spread over all if it is NULL. */
+static bool follow(int fd, const struct steer_plan *plan) {
+    return plan ? steer_attach(fd, plan) : steer_detach(fd);
+}
+
+/* The same for what is to be STEERED: its member, or one of our own where that cannot be asked. */
+static bool steer(const struct steered *steered, const struct steer_plan *plan) {
+    if (follow(steered->fd, plan))
+        return true;
+    if (errno != EOPNOTSUPP) /* MPTCP */
+        return false;
+    int fd = placeholder_open(steered->like);
+    bool done = fd >= 0 && follow(fd, plan);
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = error;
+    return done;
 }
 
 /* Steers every group of MEMBERS, or none of them if one cannot be. */
@@ -159,20 +184,21 @@ static void steer_all(struct member *members, size_t count, const struct command
     struct steered *all = tool_got(calloc(count, sizeof *all));
     size_t groups = 0;
     unsigned places[UINT16_MAX + 1];
-    struct steer_plan plan = {.to = {places, command->last - command->first + 1}};
-    for (unsigned i = 0; i < plan.to.count; i++)
+    const struct steer_plan to = {.to = {places, command->last - command->first + 1}};
+    const struct steer_plan *plan = command->action == STEER ? &to : NULL;
+    for (unsigned i = 0; i < to.to.count; i++)
         places[i] = command->first + i;
     for (size_t i = 0; i < count; i += all[groups++].group.count) {
         all[groups].group = members_group(&members[i], count - i);
         check_steerable(&all[groups].group, command);
-        all[groups].fd = take_any(&all[groups].group);
+        take_any(&all[groups]);
     }
     for (size_t i = 0; i < groups; i++) {
-        if (command->action == STEER ? steer_attach(all[i].fd, &plan) : steer_detach(all[i].fd))
+        if (steer(&all[i], plan))
             continue;
         int error = errno;
-        for (size_t done = 0; command->action == STEER && done < i; done++)
-            steer_detach(all[done].fd);
+        for (size_t done = 0; plan && done < i; done++)
+            steer(&all[done], NULL);
         tool_fail("cannot steer %s: %s: %s", group_text(&all[i].group), strerror(error),
                   steering_error(error));
     }

@@ -1,5 +1,5 @@
 /*
- * sockets.c - reads sockets by netlink, sock_diag(7); see sockets.h.
+ * sockets.c - reads sockets as diag.h has the kernel tell of them; see sockets.h.
  *
  * Order of joining: a socket is put into its group and into the hash table that the kernel dumps
  * under one lock, when it listens (TCP, inet_hash()) or is bound (UDP, udp_lib_get_port()).  Over
@@ -7,12 +7,10 @@
  */
 #define _GNU_SOURCE
 #include "sockets.h"
+#include "diag.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/inet_diag.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -20,11 +18,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What is to be read, and over which netlink socket. */
+/* What is to be read, and what was. */
 struct reader {
-    int line;
     sockets_filter *wanted;
     const void *context;
+    struct diag_query query;
+    struct sockets sockets;
 };
 
 /* Makes room for one more and returns it; NULL and errno if there is no memory. */
@@ -40,16 +39,14 @@ static struct socket *append(struct sockets *sockets) {
     return socket;
 }
 
-/* Takes in one message of the dump; returns false and errno. */
-static bool take(struct sockets *sockets, const struct reader *reader,
-                 const struct nlmsghdr *header, uint8_t protocol) {
-    const struct inet_diag_msg *message = NLMSG_DATA(header);
-    if (header->nlmsg_len < NLMSG_LENGTH(sizeof *message))
-        return true;
-    struct socket *socket = append(sockets);
+/* Takes in one answer, for the reader DATA; returns false and errno. */
+static bool take(const struct diag_answer *answer, void *data) {
+    struct reader *reader = data;
+    const struct inet_diag_msg *message = answer->message;
+    struct socket *socket = append(&reader->sockets);
     if (!socket)
         return false;
-    socket->protocol = protocol;
+    socket->protocol = reader->query.protocol;
     socket->family = message->idiag_family;
     socket->port = ntohs(message->id.idiag_sport);
     memcpy(socket->address, message->id.idiag_src, sizeof socket->address);
@@ -59,74 +56,32 @@ static bool take(struct sockets *sockets, const struct reader *reader,
     socket->cookie = message->id.idiag_cookie[0] | (uint64_t)message->id.idiag_cookie[1] << 32;
     socket->waiting = message->idiag_rqueue;
     socket->limit = message->idiag_wqueue;
-
-    const struct rtattr *attribute = (const void *)(message + 1);
-    unsigned left = header->nlmsg_len - (unsigned)NLMSG_LENGTH(sizeof *message);
-    for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
-        const void *data = RTA_DATA(attribute);
-        uint32_t memory[SK_MEMINFO_VARS];
-        if (attribute->rta_type == INET_DIAG_SKV6ONLY) {
-            socket->ipv6_only = *(const uint8_t *)data;
-        } else if (attribute->rta_type == INET_DIAG_SKMEMINFO &&
-                   RTA_PAYLOAD(attribute) >= sizeof memory) {
-            memcpy(memory, data, sizeof memory);
-            socket->dropped = memory[SK_MEMINFO_DROPS];
-            if (protocol == IPPROTO_UDP)
-                socket->limit = memory[SK_MEMINFO_RCVBUF];
-        }
+    const uint8_t *ipv6_only = diag_attribute(answer, INET_DIAG_SKV6ONLY, sizeof *ipv6_only);
+    socket->ipv6_only = ipv6_only && *ipv6_only;
+    const uint32_t *memory =
+        diag_attribute(answer, INET_DIAG_SKMEMINFO, SK_MEMINFO_VARS * sizeof *memory);
+    if (memory) {
+        socket->dropped = memory[SK_MEMINFO_DROPS];
+        if (socket->protocol == IPPROTO_UDP)
+            socket->limit = memory[SK_MEMINFO_RCVBUF];
     }
     if (!reader->wanted(socket, reader->context))
-        sockets->count--;
+        reader->sockets.count--;
     return true;
 }
 
-/* What the message that ends a dump says: an error, where the kernel has no inet_diag, or 0. */
-static int end_error(const struct nlmsghdr *header) {
-    int error = 0;
-    if (header->nlmsg_len >= NLMSG_LENGTH(sizeof error))
-        memcpy(&error, NLMSG_DATA(header), sizeof error);
-    return -error;
-}
-
-/* Takes in what the kernel answers; returns false and errno. */
-static bool take_all(struct sockets *sockets, const struct reader *reader, uint8_t protocol) {
-    _Alignas(struct nlmsghdr) char buffer[32768];
-    for (;;) {
-        ssize_t length = recv(reader->line, buffer, sizeof buffer, 0);
-        if (length < 0)
-            return false;
-        unsigned left = (unsigned)length;
-        const struct nlmsghdr *header = (const void *)buffer;
-        for (; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
-            /* An error's message begins with its number, as that of the end does. */
-            if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR) {
-                errno = end_error(header);
-                return errno == 0;
-            }
-            if (!take(sockets, reader, header, protocol))
-                return false;
-        }
-    }
-}
-
 /* Appends the sockets of PROTOCOL and FAMILY; returns false and errno. */
-static bool dump(struct sockets *sockets, const struct reader *reader, uint8_t protocol,
-                 uint8_t family) {
-    struct {
-        struct nlmsghdr header;
-        struct inet_diag_req_v2 request;
-    } message = {
-        .header = {.nlmsg_len = sizeof message,
-                   .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                   .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-        .request = {.sdiag_family = family,
-                    .sdiag_protocol = protocol,
-                    .idiag_ext = 1 << (INET_DIAG_SKMEMINFO - 1),
-                    /* A UDP socket that is bound and not connected is closed, to the kernel. */
-                    .idiag_states = 1U << (protocol == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE)},
-    };
+static bool dump(struct reader *reader, uint8_t protocol, uint8_t family) {
+    struct sockets *sockets = &reader->sockets;
     size_t first = sockets->count;
-    if (send(reader->line, &message, sizeof message, 0) < 0 || !take_all(sockets, reader, protocol))
+    reader->query = (struct diag_query){
+        .protocol = protocol,
+        .family = family,
+        /* A UDP socket that is bound and not connected is closed, to the kernel. */
+        .states = 1U << (protocol == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE),
+        .extensions = 1 << (INET_DIAG_SKMEMINFO - 1),
+    };
+    if (diag_dump(&reader->query, take, reader) && errno != EAGAIN) /* read_steady() sees to it */
         return false;
     for (size_t i = first; i < sockets->count; i++)
         sockets->all[i].order = family == AF_INET6 ? i - first : sockets->count - 1 - i;
@@ -153,14 +108,14 @@ static int compare(const void *left, const void *right) {
 }
 
 /* Reads the sockets once; returns false and errno. */
-static bool read_once(struct sockets *sockets, const struct reader *reader) {
+static bool read_once(struct reader *reader) {
     static const uint8_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP}, families[] = {AF_INET, AF_INET6};
-    *sockets = (struct sockets){0};
+    reader->sockets = (struct sockets){0};
     for (int i = 0; i < 4; i++)
-        if (!dump(sockets, reader, protocols[i / 2], families[i % 2]))
+        if (!dump(reader, protocols[i / 2], families[i % 2]))
             return false;
-    if (sockets->count)
-        qsort(sockets->all, sockets->count, sizeof *sockets->all, compare);
+    if (reader->sockets.count)
+        qsort(reader->sockets.all, reader->sockets.count, sizeof *reader->sockets.all, compare);
     return true;
 }
 
@@ -173,17 +128,16 @@ static bool same(const struct sockets *a, const struct sockets *b) {
 }
 
 /*
- * Reads until the same comes twice in a row: the kernel dumps in pieces, and goes on by counting
- * in a list, so that what is bound or closed between two pieces has it tell of others twice, or
- * not at all.
+ * Reads until the same comes twice in a row, as one dump may tell of some twice, or not at all
+ * (diag.h).
  */
-static bool read_steady(struct sockets *sockets, const struct reader *reader) {
+static bool read_steady(struct reader *reader) {
     enum { TRIES = 20 };
-    bool complete = read_once(sockets, reader), steady = false;
+    bool complete = read_once(reader), steady = false;
     for (int i = 0; complete && !steady && i < TRIES; i++) {
-        struct sockets before = *sockets;
-        complete = read_once(sockets, reader);
-        steady = complete && same(&before, sockets);
+        struct sockets before = reader->sockets;
+        complete = read_once(reader);
+        steady = complete && same(&before, &reader->sockets);
         sockets_free(&before);
     }
     return complete;
@@ -191,15 +145,11 @@ static bool read_steady(struct sockets *sockets, const struct reader *reader) {
 
 bool sockets_read(struct sockets *sockets, sockets_filter *wanted, const void *context) {
     struct reader reader = {.wanted = wanted, .context = context};
-    *sockets = (struct sockets){0};
-    reader.line = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    if (reader.line < 0)
-        return false;
-    bool complete = read_steady(sockets, &reader);
+    bool complete = read_steady(&reader);
     int error = errno;
-    close(reader.line);
     if (!complete)
-        sockets_free(sockets);
+        sockets_free(&reader.sockets);
+    *sockets = reader.sockets;
     errno = error;
     return complete;
 }
