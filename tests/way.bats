@@ -154,3 +154,83 @@ needs_asan() {
     [[ $output == *": watched, AddressSanitizer's library, which LD_PRELOAD names"* ]]
     [[ $output == *'8000 bound, SO_REUSEPORT 1' ]]
 }
+
+# --- protocols that name a process
+
+# names: prints what its environment says of the process that runs it.
+names='import os
+fd = os.pidfd_open(os.getpid())
+numbers = {str(os.getpid()): "own", str(os.fstat(fd).st_ino): "own pidfd"}
+for name in "LISTEN_PID", "LISTEN_PIDFDID", "WATCHDOG_PID", "SYSTEMD_EXEC_PID":
+    value = os.environ.get(name, "none")
+    print(name, numbers.get(value, value))'
+
+@test "variables that name reuse-run name the program, whichever process that is" {
+    for options in --preload --watch '--leave-nothing --preload' '--leave-nothing --watch'; do
+        # LISTEN_PIDFDID is right for the first process only, where that becomes the program.
+        [[ $options == --preload ]] && id=123 || id='own pidfd'
+        # shellcheck disable=SC2086 # several options
+        run -0 env -u WATCHDOG_PID bash -c 'export LISTEN_PID=$$ LISTEN_PIDFDID=123 SYSTEMD_EXEC_PID=$$
+            exec "$@"' bash "$reuse_run" $options python3 -c "$names"
+        [[ ${lines[*]} == "LISTEN_PID own LISTEN_PIDFDID $id WATCHDOG_PID none SYSTEMD_EXEC_PID own" ]]
+        # shellcheck disable=SC2086
+        run -0 env -u LISTEN_PID -u SYSTEMD_EXEC_PID bash -c 'export WATCHDOG_PID=$$
+            exec "$@"' bash "$reuse_run" $options python3 -c "$names"
+        [[ ${lines[*]} == *"LISTEN_PIDFDID none WATCHDOG_PID own SYSTEMD_EXEC_PID none" ]]
+    done
+}
+
+@test "variables that name another process stay as they are" {
+    LISTEN_PID=1 LISTEN_PIDFDID=2 WATCHDOG_PID=3 SYSTEMD_EXEC_PID=nonsense \
+        run -0 "$reuse_run" --watch python3 -c "$names"
+    [[ ${lines[*]} == 'LISTEN_PID 1 LISTEN_PIDFDID 2 WATCHDOG_PID 3 SYSTEMD_EXEC_PID nonsense' ]]
+}
+
+@test "a program that is watched takes over the sockets that systemd has for it" {
+    type -P systemd-socket-activate >&2 || skip "needs systemd-socket-activate"
+    cat >server.py <<'PYTHON'
+import os, socket
+assert os.environ["LISTEN_PID"] == str(os.getpid()) and os.environ["LISTEN_FDS"] == "1"
+connection, client = socket.socket(fileno=3).accept()
+connection.sendall(b"taken over\n")
+PYTHON
+    for options in --watch '--leave-nothing --watch'; do
+        # shellcheck disable=SC2086 # several options
+        start activated systemd-socket-activate -l 127.0.0.1:8000 "$reuse_run" $options \
+            "$(type -P python3)" server.py
+        eventually listening 1 8000
+        [[ $(timeout 10 bash -c 'cat </dev/tcp/127.0.0.1/8000') == 'taken over' ]]
+        wait "$pid"
+    done
+}
+
+@test "what a watched program says to NOTIFY_SOCKET comes from below the process that was started" {
+    cat >manager.py <<'PYTHON'
+import os, socket, struct, subprocess, sys
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+manager.settimeout(10)
+manager.bind("notify")
+
+def parent(pid):
+    with open(f"/proc/{pid}/status") as status:
+        return int(next(line for line in status if line.startswith("PPid:")).split()[1])
+
+program = """import os, socket, sys
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+sys.stdin.read()"""
+main = subprocess.Popen(sys.argv[1:] + ["python3", "-c", program], stdin=subprocess.PIPE,
+                        env=dict(os.environ, NOTIFY_SOCKET="notify"))
+message, control, flags, address = manager.recvmsg(100, 100)
+sender = struct.unpack("iii", control[0][2])[0]
+where = "itself"
+while sender != main.pid:
+    sender = parent(sender)
+    where = "below it"
+main.communicate()
+print(message.decode(), where)
+PYTHON
+    [[ $(python3 manager.py "$reuse_run" --preload) == 'READY=1 itself' ]]
+    rm notify
+    [[ $(python3 manager.py "$reuse_run" --watch) == 'READY=1 below it' ]]
+}

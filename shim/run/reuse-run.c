@@ -18,6 +18,7 @@
  * and what is sent to reuse-run is passed on, once.
  */
 #define _GNU_SOURCE
+#include "identity.h"
 #include "log.h"
 #include "ports.h"
 #include "process.h"
@@ -81,13 +82,16 @@ struct command {
     bool verbose;
     pid_t parent;   /* 0: whose death does not matter */
     pid_t launcher; /* the parent, if nothing is to be left; 0 if not so */
+    pid_t started;  /* this process, at first */
 };
 
 /*
- * Runs the program in this process's place.  LAUNCHER, if there is one, and what it starts may take
- * its sockets, also where Yama has that be for ancestors only: a launcher's tools are none.
+ * Runs the program in this process's place, which stands for STARTED, the first.  LAUNCHER, if
+ * there is one, and what it starts may take its sockets, also where Yama has that be for ancestors
+ * only: a launcher's tools are none.
  */
-__attribute__((noreturn)) static void exec(char **arguments, pid_t launcher) {
+__attribute__((noreturn)) static void exec(char **arguments, pid_t launcher, pid_t started) {
+    identity_take_over(started);
     if (launcher)
         prctl(PR_SET_PTRACER, launcher);
     execvp(arguments[0], arguments);
@@ -193,7 +197,7 @@ static void leave_descriptors(const struct watch *watch) {
 struct heritage {
     sigset_t mask;
     struct sigaction on_child;
-    pid_t launcher;
+    pid_t launcher, started;
 };
 
 /* The program's process: is trapped, tells its parent over LINE, waits for the word, execs. */
@@ -217,7 +221,7 @@ __attribute__((noreturn)) static void be_program(char **arguments, const struct 
         exit(EXIT_OWN_ERROR);
     sigaction(SIGCHLD, &heritage->on_child, NULL);
     sigprocmask(SIG_SETMASK, &heritage->mask, NULL);
-    exec(arguments, heritage->launcher);
+    exec(arguments, heritage->launcher, heritage->started);
 }
 
 /* Gives descriptors a number above the standard ones, which may have been closed on purpose. */
@@ -304,7 +308,7 @@ static bool wait_for_ending(struct watch *watch, pid_t supervisor) {
 /* Runs the program watched, in child processes. */
 __attribute__((noreturn)) static void run_watched(const struct command *command,
                                                   const struct ports *ports) {
-    struct heritage heritage = {.launcher = command->launcher};
+    struct heritage heritage = {.launcher = command->launcher, .started = command->started};
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &heritage.mask);
@@ -360,7 +364,7 @@ __attribute__((noreturn)) static void run_preloaded(const struct command *comman
     if (asprintf(&list, "%s%s%s", shim, others && *others ? ":" : "", others ? others : "") < 0 ||
         setenv("LD_PRELOAD", list, 1))
         tool_fail("cannot set LD_PRELOAD: %s", strerror(errno));
-    exec(command->arguments, command->launcher);
+    exec(command->arguments, command->launcher, command->started);
 }
 
 /* Runs the command the way that is asked for, or that its programs need. */
@@ -374,7 +378,7 @@ __attribute__((noreturn)) static void run(const struct command *command,
         run_watched(command, ports);
     if (choice.way == WAY_PRELOAD)
         run_preloaded(command, choice.shim);
-    exec(command->arguments, command->launcher);
+    exec(command->arguments, command->launcher, command->started);
 }
 
 /* Sets LIBREUSE_PORTS to LIST, which must be well formed. */
@@ -439,7 +443,7 @@ static void read_command(struct command *command, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    struct command command = {0};
+    struct command command = {.started = getpid()};
     struct ports ports;
     struct ports_error error;
     read_command(&command, argc, argv);
