@@ -350,14 +350,13 @@ static void log_outcome(const struct share *share, pid_t tid, int bind_error) {
     close(nowhere);
 }
 
-/* Has the call made, and its socket shared. */
-static void share_call(const struct trap *trap, const struct call *call, struct share *share) {
+/* Has the socket of the call shared.  Returns whether the call has been made, its thread stopped;
+   else it is still to go on. */
+static bool share_call(const struct trap *trap, const struct call *call, struct share *share) {
     int bind_error = 0;
     share_before(share, &trap->ports);
-    if (share->plan == PORTS_IGNORE || (share->plan == PORTS_LEAVE_OUT && !trap->log)) {
-        let_go_on(trap);
-        return;
-    }
+    if (share->plan == PORTS_IGNORE || (share->plan == PORTS_LEAVE_OUT && !trap->log))
+        return false;
     bool picked = share->plan == PORTS_SHARE_AFTER;
     bool stops = will_stop(trap, call->tid);
     if (stops) {
@@ -369,27 +368,27 @@ static void share_call(const struct trap *trap, const struct call *call, struct 
     share_after(share, &trap->ports, bind_error);
     if (trap->log)
         log_outcome(share, call->tid, bind_error);
-    if (stops)
-        ptrace(PTRACE_DETACH, call->tid, NULL, NULL);
-    else if (picked)
+    if (!stops && picked)
         answer(trap, bind_error);
-    else
-        let_go_on(trap);
+    return stops;
 }
 
-/* Answers the call in TRAP->request. */
+/* Answers the call in TRAP->request.  The duplicate is closed before the thread goes on: from then
+   on it may close the socket, and its port is to be free. */
 static void answer_request(struct trap *trap) {
     struct call call;
     struct share share = {.fd = -1};
     bool known = read_arguments(&call, trap->request);
     if (known && call.fd == -1 && !call.address && call.length == IS_IT_TRAPPED)
         answer(trap, EALREADY);
-    else if (!known || !begin(&share, &call))
-        let_go_on(trap);
-    else if (still_waits(trap))
-        share_call(trap, &call, &share);
+    bool stopped =
+        known && begin(&share, &call) && still_waits(trap) && share_call(trap, &call, &share);
     if (share.fd >= 0)
         close(share.fd);
+    if (stopped)
+        ptrace(PTRACE_DETACH, call.tid, NULL, NULL);
+    else
+        let_go_on(trap); /* if it has not been answered */
 }
 
 void trap_answer(struct trap *trap) {
