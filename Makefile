@@ -113,6 +113,10 @@ build/tests/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests $(KERNE
 build/tests/%.so: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests
 	$(CC) $(ALL_CFLAGS) -fPIC -shared $< $(LDFLAGS) -ldl -o $@
 
+# It is to agree with what it is linked with.
+build/tests/random-lists: tests/programs/random-lists.c shim/ports.c $(TEST_HEADERS) Makefile | build/tests
+	$(CC) $(ALL_CFLAGS) $(filter %.c,$^) $(LDFLAGS) -o $@
+
 # The same for other ways to link, which no preloaded library or not just any reaches.
 build/tests/static/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests/static
 	$(CC) $(ALL_CFLAGS) $< $(LDFLAGS) -static -pthread -o $@
