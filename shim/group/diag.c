@@ -14,39 +14,58 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* What the kernel runs to see whether a local port is the one: both comparisons hold, and then it
-   goes to the end, or it goes on with the next port (inet_diag_bc_run()). */
-struct port_filter {
-    struct inet_diag_bc_op least, least_port, most, most_port, found;
+/*
+ * What the kernel runs to see whether a socket is wanted (inet_diag_bc_run()): steps that go on by
+ * as many octets as they say, and take the socket if that leads to the end.
+ */
+struct filter {
+    struct inet_diag_bc_op *steps;
+    unsigned count;
 };
 
-/* The filter for the ports of QUERY. */
-static void write_filter(struct port_filter *filter, const struct diag_query *query) {
-    enum { COMPARISON = 2 * sizeof(struct inet_diag_bc_op), OUT = sizeof(struct inet_diag_bc_op) };
-    for (size_t i = 0; i < query->port_count; i++) {
-        uint16_t port = query->ports[i];
-        size_t left = (query->port_count - i) * sizeof *filter;
-        /* The last one's way out is behind the end, which is where the kernel leaves it out. */
-        unsigned short out = i + 1 < query->port_count ? 0 : OUT;
-        filter[i] = (struct port_filter){
-            .least = {INET_DIAG_BC_S_GE, COMPARISON, (unsigned short)(sizeof *filter + out)},
-            .least_port = {.no = port},
-            .most = {INET_DIAG_BC_S_LE, COMPARISON,
-                     (unsigned short)(sizeof *filter - COMPARISON + out)},
-            .most_port = {.no = port},
-            .found = {INET_DIAG_BC_JMP, OUT, (unsigned short)(left - 2 * COMPARISON)},
-        };
-    }
+enum { STEP = sizeof(struct inet_diag_bc_op), PORT_STEPS = 5 };
+
+/* How many octets it is from step FROM to step TO; one behind the end leaves the socket out. */
+static unsigned short skip(unsigned from, unsigned to) {
+    return (unsigned short)((to - from) * STEP);
+}
+
+/* Appends: the port is PORT, and on to the end, or on to the next step. */
+static void add_port(struct filter *filter, uint16_t port, unsigned end) {
+    unsigned at = filter->count, next = at + PORT_STEPS;
+    unsigned otherwise = next < end ? next : end + 1;
+    const struct inet_diag_bc_op steps[PORT_STEPS] = {
+        {INET_DIAG_BC_S_GE, 2 * STEP, skip(at, otherwise)},
+        {.no = port},
+        {INET_DIAG_BC_S_LE, 2 * STEP, skip(at + 2, otherwise)},
+        {.no = port},
+        {INET_DIAG_BC_JMP, STEP, skip(at + 4, end)},
+    };
+    memcpy(&filter->steps[at], steps, sizeof steps);
+    filter->count = next;
+}
+
+/* Makes the filter of QUERY, whose steps are to be freed; returns false and errno. */
+static bool make_filter(struct filter *filter, const struct diag_query *query) {
+    unsigned end = query->picked + (unsigned)query->port_count * PORT_STEPS;
+    *filter = (struct filter){calloc(end + 1, STEP), 0};
+    if (!filter->steps)
+        return false;
+    if (query->picked)
+        filter->steps[filter->count++] =
+            (struct inet_diag_bc_op){INET_DIAG_BC_AUTO, STEP, skip(0, end + 1)};
+    for (size_t i = 0; i < query->port_count; i++)
+        add_port(filter, query->ports[i], end);
+    return true;
 }
 
 /* Sends QUERY over LINE; returns 0, or -1 and errno. */
 static int ask(int line, const struct diag_query *query) {
-    struct port_filter *filter = calloc(query->port_count + 1, sizeof *filter);
-    if (!filter)
+    struct filter filter;
+    if (!make_filter(&filter, query))
         return -1;
-    write_filter(filter, query);
     struct rtattr attribute = {
-        .rta_len = (unsigned short)RTA_LENGTH(query->port_count * sizeof *filter),
+        .rta_len = (unsigned short)RTA_LENGTH(filter.count * STEP),
         .rta_type = INET_DIAG_REQ_BYTECODE,
     };
     struct {
@@ -62,14 +81,14 @@ static int ask(int line, const struct diag_query *query) {
     struct iovec pieces[] = {
         {&message, sizeof message},
         {&attribute, sizeof attribute},
-        {filter, query->port_count * sizeof *filter},
+        {filter.steps, filter.count * STEP},
     };
-    int count = query->port_count ? 3 : 1;
+    int count = filter.count ? 3 : 1;
     for (int i = 0; i < count; i++)
         message.header.nlmsg_len += (uint32_t)pieces[i].iov_len;
     ssize_t sent = writev(line, pieces, count);
     int error = errno;
-    free(filter);
+    free(filter.steps);
     errno = error;
     return sent < 0 ? -1 : 0;
 }

@@ -20,6 +20,7 @@ struct diag_query {
     uint8_t extensions;    /* attributes wanted: 1 << (INET_DIAG_INFO - 1) and the like */
     const uint16_t *ports; /* of the local end, in the host's order; none: all */
     size_t port_count;
+    bool picked; /* only those whose port the kernel chose, as they were bound to port 0 */
 };
 
 /* What the kernel tells of one socket. */
@@ -43,7 +44,7 @@ typedef bool diag_fn(const struct diag_answer *answer, void *data);
 int diag_dump(const struct diag_query *query, diag_fn *each, void *data);
 
 /* As many ports as a filter has room for, in an attribute of 65,535 octets. */
-enum { DIAG_PORTS = 3276 };
+enum { DIAG_PORTS = 3275 };
 
 /* The attribute TYPE of ANSWER if it is there, with at least SIZE octets; or NULL. */
 const void *diag_attribute(const struct diag_answer *answer, unsigned short type, size_t size);

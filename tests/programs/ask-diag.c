@@ -1,8 +1,8 @@
 /*
- * ask-diag tcp|udp STATES [PORT]... - prints what diag_dump() tells of the IPv4 sockets of these
- * states, numbers of netinet/tcp.h and separated by commas, on these local ports or on all: a line
- * for each, "PORT PEERS-PORT STATE", with the octets that were acknowledged after it where the
- * kernel tells of TCP (INET_DIAG_INFO).
+ * ask-diag [-p] tcp|udp STATES [PORT]... - prints what diag_dump() tells of the IPv4 sockets of
+ * these states, numbers of netinet/tcp.h and separated by commas, on these local ports or on all: a
+ * line for each, "PORT PEERS-PORT STATE", with the octets that were acknowledged after it where the
+ * kernel tells of TCP (INET_DIAG_INFO).  -p: only those whose port the kernel chose.
  */
 #define _GNU_SOURCE
 #include "group/diag.c"
@@ -27,6 +27,9 @@ static bool print(const struct diag_answer *answer, void *data) {
 int main(int argc, char **argv) {
     struct diag_query query = {
         .protocol = IPPROTO_TCP, .family = AF_INET, .extensions = 1 << (INET_DIAG_INFO - 1)};
+    query.picked = argc > 1 && !strcmp(argv[1], "-p");
+    argv += query.picked;
+    argc -= query.picked;
     if (argc < 3)
         return 2;
     if (!strcmp(argv[1], "udp"))
