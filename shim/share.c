@@ -67,12 +67,14 @@ void share_after(struct share *share, const struct ports *ports, int bind_error)
 }
 
 void share_log(const struct share *share, pid_t pid, int bind_error) {
-    struct sockaddr_storage name = share->address;
+    struct sockaddr_storage name = {0};
     socklen_t length = sizeof name;
     if (share->plan == PORTS_IGNORE)
         return;
-    if (!bind_error) /* the kernel may have picked the port */
-        getsockname(share->fd, (struct sockaddr *)&name, &length);
+    /* The kernel may have picked the port; where the bind is yet to be made, there is none. */
+    if (bind_error || getsockname(share->fd, (struct sockaddr *)&name, &length) ||
+        ((struct sockaddr_in *)&name)->sin_port == 0) /* sin6_port is at the same place */
+        name = share->address;
     log_bind(&(struct log_bind){.pid = pid,
                                 .protocol = share->protocol,
                                 .address = (struct sockaddr *)&name,

@@ -357,19 +357,16 @@ static bool share_call(const struct trap *trap, const struct call *call, struct 
     share_before(share, &trap->ports);
     if (share->plan == PORTS_IGNORE || (share->plan == PORTS_LEAVE_OUT && !trap->log))
         return false;
-    bool picked = share->plan == PORTS_SHARE_AFTER;
     bool stops = will_stop(trap, call->tid);
     if (stops) {
         let_go_on(trap);
         bind_error = error_when_stopped(call->tid);
-    } else if (picked && bind(share->fd, (const struct sockaddr *)&share->address, share->length)) {
-        bind_error = errno;
+        share_after(share, &trap->ports, bind_error);
+    } else if (share->plan == PORTS_SHARE_AFTER) {
+        share->option_error = EPERM; /* as of ptrace(2) */
     }
-    share_after(share, &trap->ports, bind_error);
     if (trap->log)
         log_outcome(share, call->tid, bind_error);
-    if (!stops && picked)
-        answer(trap, bind_error);
     return stops;
 }
 

@@ -1,6 +1,7 @@
 /*
- * bind-after WHAT KIND PORT - does WHAT, binds a socket of KIND to PORT on loopback, prints what
- * came of it and SO_REUSEPORT, as bind-to does, and ends (a daemon waits to be killed):
+ * bind-after WHAT[+WHAT]... KIND PORT - does WHAT, one after the other, binds a socket of KIND to
+ * PORT on loopback, prints what came of it and SO_REUSEPORT, as bind-to does, and ends (a daemon
+ * waits to be killed):
  *
  *     user        changes user from root to nobody, as servers do (and so is not dumpable)
  *     undumpable  makes itself so (prctl(2), PR_SET_DUMPABLE)
@@ -11,6 +12,7 @@
  *     landlock    confines itself so that it can bind no TCP port (landlock(7))
  *     daemon      goes into the background, with its first process gone, prints its
  *                 process id and waits a moment
+ *     traced      has a child of its own trace it
  *     interrupted has a signal handler run every 50 microseconds
  */
 #define _GNU_SOURCE
@@ -28,8 +30,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 
 static void die(const char *what) {
     perror(what);
@@ -87,24 +91,54 @@ static void interrupt_often(void) {
     setitimer(ITIMER_REAL, &often, NULL);
 }
 
-int main(int argc, char **argv) {
-    if (argc != 4) {
-        fprintf(stderr, "usage: bind-after WHAT tcp|udp PORT\n");
-        return 2;
+/* The tracer ends when this process does. */
+static void be_traced(void) {
+    int ready[2];
+    char byte;
+    if (pipe(ready))
+        die("pipe");
+    pid_t self = getpid(), tracer = fork();
+    if (tracer == 0) {
+        if (ptrace(PTRACE_SEIZE, self, NULL, NULL))
+            die("ptrace");
+        if (write(ready[1], "", 1) < 0)
+            die("write");
+        for (int status; waitpid(self, &status, __WALL) == self && WIFSTOPPED(status);)
+            ptrace(PTRACE_CONT, self, NULL, NULL);
+        exit(0);
     }
-    const char *what = argv[1];
-    struct wish wish = {strcmp(argv[2], "udp") == 0 ? SOCK_DGRAM : SOCK_STREAM,
-                        (in_port_t)atoi(argv[3])};
+    prctl(PR_SET_PTRACER, tracer);
+    close(ready[1]);
+    if (read(ready[0], &byte, 1) != 1)
+        die("tracer");
+}
+
+static void go_into_background(void) {
+    if (fork())
+        exit(7);
+    setsid();
+    if (fork())
+        exit(0);
+    printf("%d\n", (int)getpid());
+    fflush(stdout);
+    usleep(300000);
+}
+
+static void bind_in_thread(const struct wish *wish) {
+    pthread_t thread;
+    int another = socket(AF_INET, wish->type, 0), value = 0;
+    socklen_t length = sizeof value;
+    dup2(another, 0);
+    pthread_create(&thread, NULL, in_thread, (void *)wish);
+    pthread_join(thread, NULL);
+    if (getsockopt(another, SOL_SOCKET, SO_REUSEPORT, &value, &length) || value)
+        puts("another too");
+    exit(0);
+}
+
+static void prepare(const char *what, const struct wish *wish) {
     if (strcmp(what, "thread") == 0) {
-        pthread_t thread;
-        int another = socket(AF_INET, wish.type, 0), value = 0;
-        socklen_t length = sizeof value;
-        dup2(another, 0);
-        pthread_create(&thread, NULL, in_thread, &wish);
-        pthread_join(thread, NULL);
-        if (getsockopt(another, SOL_SOCKET, SO_REUSEPORT, &value, &length) || value)
-            puts("another too");
-        return 0;
+        bind_in_thread(wish);
     } else if (strcmp(what, "user") == 0) {
         if (setgid(65534) || setuid(65534))
             die("setuid");
@@ -116,22 +150,29 @@ int main(int argc, char **argv) {
         forbid(SYS_bind, ECONNREFUSED);
     } else if (strcmp(what, "landlock") == 0) {
         confine();
+    } else if (strcmp(what, "traced") == 0) {
+        be_traced();
     } else if (strcmp(what, "interrupted") == 0) {
         interrupt_often();
     } else if (strcmp(what, "daemon") == 0) {
-        if (fork())
-            return 7;
-        setsid();
-        if (fork())
-            return 0;
-        printf("%d\n", (int)getpid());
-        fflush(stdout);
-        usleep(300000);
+        go_into_background();
     } else {
         die(what);
     }
+}
+
+int main(int argc, char **argv) {
+    if (argc != 4) {
+        fprintf(stderr, "usage: bind-after WHAT[+WHAT]... tcp|udp PORT\n");
+        return 2;
+    }
+    struct wish wish = {strcmp(argv[2], "udp") == 0 ? SOCK_DGRAM : SOCK_STREAM,
+                        (in_port_t)atoi(argv[3])};
+    const char *what = NULL;
+    for (char *words = argv[1]; (words = strtok(words, "+")); words = NULL)
+        prepare(what = words, &wish);
     bind_and_tell(&wish);
-    if (strcmp(what, "daemon") == 0)
+    if (what && strcmp(what, "daemon") == 0)
         pause();
     return 0;
 }
