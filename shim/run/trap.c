@@ -43,6 +43,10 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
+/* SECCOMP_IOCTL_NOTIF_ID_VALID_WRONG_DIR in kernel/seccomp.c: the number of the request at first.
+ */
+#define ID_VALID_AT_FIRST SECCOMP_IOR(2, __u64)
+
 /* pidfd_open(2), since Linux 6.9: the thread itself, that may have descriptors of its own. */
 enum { PIDFD_OF_THREAD = O_EXCL };
 
@@ -286,7 +290,10 @@ static bool begin(struct share *share, const struct call *call) {
    and what was read of it too (SECCOMP_IOCTL_NOTIF_ID_VALID in seccomp_unotify(2)). */
 static bool still_waits(const struct trap *trap) {
     uint64_t id = trap->request->id;
-    return on_listener(trap->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+    if (on_listener(trap->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0)
+        return true;
+    /* A kernel that knows that number only. */
+    return errno == EINVAL && on_listener(trap->listener, ID_VALID_AT_FIRST, &id) == 0;
 }
 
 /* The call returns ERROR, or success if that is 0. */

@@ -1,21 +1,24 @@
 /*
- * deny CALL ERROR PROGRAM [ARG]... - runs PROGRAM where system call number CALL fails with error
- * number ERROR, as under a container's profile or an old kernel.  It is run as it is: with no
- * privilege given up.
+ * deny CALL[:SECOND] ERROR PROGRAM [ARG]... - runs PROGRAM where system call number CALL (if its
+ * second argument is SECOND) fails with error number ERROR, as under a container's profile or an
+ * old kernel.  It is run as it is: with no privilege given up.
  */
 #define _GNU_SOURCE
 #include "fail-call.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 int main(int argc, char **argv) {
     if (argc < 4) {
-        fprintf(stderr, "usage: deny CALL ERROR PROGRAM [ARG]...\n");
+        fprintf(stderr, "usage: deny CALL[:SECOND] ERROR PROGRAM [ARG]...\n");
         return 2;
     }
+    const char *second = strchr(argv[1], ':');
     unsigned number = (unsigned)atoi(argv[1]), error = (unsigned)atoi(argv[2]);
-    if (fail_call(number, error)) {
+    if (second ? fail_request(number, (unsigned)strtoul(second + 1, NULL, 0), error)
+               : fail_call(number, error)) {
         perror("deny");
         return 2;
     }

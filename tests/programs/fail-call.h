@@ -10,8 +10,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* System call NUMBER will fail with ERROR.  Returns 0; -1 and errno as seccomp(2), EACCES where
+/* Installs the filter of LENGTH instructions.  Returns 0; -1 and errno as seccomp(2), EACCES where
    the process has neither CAP_SYS_ADMIN nor given up privileges. */
+static inline int install_filter(struct sock_filter *code, unsigned short length) {
+    struct sock_fprog program = {length, code};
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+}
+
+/* System call NUMBER will fail with ERROR.  Returns as install_filter(). */
 static inline int fail_call(unsigned number, unsigned error) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -19,8 +25,22 @@ static inline int fail_call(unsigned number, unsigned error) {
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+    return install_filter(code, sizeof code / sizeof *code);
+}
+
+/* The same where its second argument is SECOND, in its lower 32 bits, as a request to ioctl(2) is.
+ */
+static inline int fail_request(unsigned number, unsigned second, unsigned error) {
+    enum { LOWER = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0 };
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1]) + LOWER),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, second, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    return install_filter(code, sizeof code / sizeof *code);
 }
 
 #endif
