@@ -4,6 +4,7 @@
 # The variables come from common.bash and bats; each test is a subshell.
 # shellcheck disable=SC2030,SC2031,SC2154
 load common
+load cgroups
 
 # One run for the tests that look at its tables.
 setup_file() {
@@ -74,6 +75,14 @@ more() {
         more "$shim" "$none"
         [[ -x $build/reuse-run ]] || continue
         more "$(median bind "$what" bind 'reuse-run --watch')" "$shim"
+    done
+}
+
+@test "bench finds that a bind costs less in a cgroup than with the shim, where it can be root" {
+    needs_cgroups
+    remove_cgroups
+    for what in 'tcp, port 7000' 'tcp, port 0' 'udp, port 7000' 'udp, port 0'; do
+        more "$(median bind "$what" bind shim)" "$(median bind "$what" bind reuse-cgroup)"
     done
 }
 
