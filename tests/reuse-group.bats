@@ -56,6 +56,12 @@ cells() {
         { printf "%s%s", (NR > 2 ? " " : ""), $wanted } END { print "" }'
 }
 
+# cells_are TEXT COLUMN: whether the column of the port is that, a shell pattern.
+cells_are() {
+    # shellcheck disable=SC2053
+    [[ $(cells "$2" "$port") == $1 ]]
+}
+
 # cell_of PID COLUMN PORT: the column of --tsv of the member that PID holds first.
 cell_of() {
     "$build/reuse-group" --tsv "$3" | awk -F '\t' -v column="$2" -v pid="$1" '
@@ -76,7 +82,7 @@ connect() {
 answers() {
     local number
     for ((number = 0; number < $1; number++)); do
-        curl --silent --noproxy '*' --max-time 5 "http://$2:$port/"
+        curl --silent --noproxy '*' --max-time 60 "http://$2:$port/"
     done | awk '{ count[$NF]++ } END { for (pid in count) print pid, count[pid] }' | sort -n
 }
 
@@ -89,7 +95,7 @@ datagrams() {
         both=()
         for _ in 1 2; do
             echo who >&"$socket"
-            both+=("$(timeout 5 head -n 1 <&"$socket")")
+            both+=("$(timeout 60 head -n 1 <&"$socket")")
         done
         exec {socket}>&-
         echo "${both[@]#pid }"
@@ -312,7 +318,7 @@ print(socket(type=SOCK_DGRAM).getsockopt(SOL_SOCKET, SO_RCVBUF))')
 }
 
 @test "a tab or newline in a command line breaks no line" {
-    local script=$'import socket,time\ns=socket.create_server(("127.0.0.1",PORT))\ntime.sleep(30)\t'
+    local script=$'import socket,time\ns=socket.create_server(("127.0.0.1",PORT))\ntime.sleep(600)\t'
     script=${script/PORT/$port}
     start odd python3 -c "$script"
     eventually listening 1 "$port"
@@ -356,14 +362,15 @@ import socket, time
 s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 s.bind(('::', $port))
-time.sleep(30)"
+time.sleep(600)"
     eventually bound 2 "$port"
     is "0 0" "$(cells NO "$port")"
 }
 
 @test "an MPTCP listener is shown as shared" {
+    [[ -e /proc/sys/net/mptcp ]] || skip "no MPTCP"
     start mptcp "$programs/hold" -m "$port"
-    eventually listening 1 "$port" || skip "no MPTCP"
+    eventually listening 1 "$port"
     is yes "$(cells SHARED "$port")"
 }
 
@@ -513,7 +520,7 @@ several_hold() {
     connect 2
     is "-" "$(cells PROBLEMS "$port")"
     connect 1
-    is "3" "$(cells WAITING "$port")"
+    eventually cells_are 3 WAITING # the kernel queues it when the client is done already
     group "$port"
     says "queue full: pid $pid ("
     is "full" "$(cells PROBLEMS "$port")"
@@ -529,6 +536,7 @@ several_hold() {
         echo x >&"$socket"
     done
     exec {socket}>&-
+    eventually loses "$pid"
     group "$port"
     says "queue full: pid $pid (datagrams are lost)"
 }
@@ -561,20 +569,16 @@ loses() {
     for ((number = 0; number < 400; number++)); do
         echo x >&"$socket"
     done
-    is "full,stopped" "$(cells PROBLEMS "$port")"
+    eventually cells_are full,stopped PROBLEMS
     kill -CONT "${pids[0]}"
-    eventually drained
+    eventually cells_are 0 WAITING
     kill -STOP "${pids[0]}"
     eventually in_state T "${pids[0]}"
     echo x >&"$socket"
     exec {socket}>&-
-    [[ $(cells WAITING "$port") -gt 0 ]]
+    eventually cells_are '[1-9]*' WAITING
     is "stopped" "$(cells PROBLEMS "$port")"
     kill -CONT "${pids[0]}"
-}
-
-drained() {
-    [[ $(cells WAITING "$port") -eq 0 ]]
 }
 
 @test "a listener that gets what is no connection is not full" {
@@ -606,7 +610,7 @@ drops() {
     servers 3 http-server "$port"
     kill -STOP "${pids[1]}"
     start load bash -c "for ((i = 0; i < 8; i++)); do
-        for ((j = 0; j < 40; j++)); do curl -s --noproxy '*' -m 1 127.0.0.1:$port; done &
+        while kill -0 \$\$; do curl -s --noproxy '*' -m 1 127.0.0.1:$port; done &
     done; wait"
     local load=$pid
     eventually stands "${pids[1]}"
@@ -638,7 +642,7 @@ moves() {
     eventually listening 2 "$port"
     local hung=$pid number
     for ((number = 0; number < 20; number++)); do
-        start client curl --silent --noproxy '*' --max-time 5 "http://127.0.0.1:$port/"
+        start client curl --silent --noproxy '*' "http://127.0.0.1:$port/"
     done
     eventually stands "$hung"
     group "$port"
@@ -662,18 +666,17 @@ moves() {
     local ends=$pid
     eventually listening 2 "$port"
     connect 20
-    start watch "$build/reuse-group" "$port"
-    eventually watching "$pid"
+    # It is stopped where it begins to sleep between two looks.
+    start watch strace --output=trace --trace=clock_nanosleep,nanosleep \
+        --inject=clock_nanosleep,nanosleep:signal=STOP:when=1 "$build/reuse-group" "$port"
+    eventually grep --quiet 'stopped by SIGSTOP' trace
     kill "$ends"
+    eventually listening 1 "$port"
+    kill -CONT "$(pgrep --parent "$pid" reuse-group)"
     wait "$pid"
     run cat watch.log
     says "1 member; "
     keeps_quiet_of "not moving"
-}
-
-# watching PID: whether it sleeps between looks.
-watching() {
-    [[ $(</proc/"$1"/wchan) == *nanosleep* ]]
 }
 
 # --- options and output ---
@@ -824,7 +827,7 @@ import socket
 for _ in range(40):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([1] * 8))
-    s.settimeout(5)
+    s.settimeout(60)
     s.sendto(b'who', ('127.0.0.1', $port))
     print(s.recv(99).decode().split()[1])"
     is "${pids[1]} ${pids[2]}" "$(sort -nu flows | paste -sd ' ')"
@@ -846,11 +849,11 @@ for _ in range(40):
     [[ $status -eq 0 ]]
     # The kernel gives all to the group that came last.
     datagrams_unanswered 20
-    [[ $(cells WAITING "$port") == "0 0 0 "[1-9]* ]]
+    eventually cells_are '0 0 0 [1-9]*' WAITING
     kill "${members[@]:2}"
     eventually bound 2 "$port"
     datagrams_unanswered 20
-    [[ $(cells WAITING "$port") == [1-9]*" 0" ]]
+    eventually cells_are '[1-9]* 0' WAITING
 }
 
 # datagrams_unanswered N: sends a datagram from each of N sockets.
