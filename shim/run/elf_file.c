@@ -127,7 +127,7 @@ const char *elf_needed(struct image image, unsigned number) {
         return NULL;
     uint64_t offset = offset_of(image, names.d_un.d_ptr) + name.d_un.d_val;
     const char *text = at(image, offset, 1);
-    return text && memchr(text, 0, image.size - offset) ? text : NULL;
+    return text && memchr(text, 0, image.size - (size_t)offset) ? text : NULL;
 }
 
 static bool is_library(struct image image) {
