@@ -289,6 +289,15 @@ echoes() {
     [[ $answer == hello ]]
 }
 
+# echoes_of_each tcp|udp PORT: whether two servers there, which end after one client, serve one each.
+echoes_of_each() {
+    local left
+    for left in 2 1; do
+        eventually sockets "$left" --listening "--$1" "sport = :$2"
+        echoes "$1" "$2"
+    done
+}
+
 @test "a program that is killed for any call that a plain server does not make shares, TCP and UDP" {
     for kind in tcp udp; do
         start alone "$programs/few-calls" "$kind" 8000
@@ -301,10 +310,7 @@ echoes() {
             both+=("$pid")
             eventually said "$name" 'port 8000, SO_REUSEPORT 1'
         done
-        # Each serves one client and ends.
-        for _ in one two; do
-            echoes "$kind" 8000
-        done
+        echoes_of_each "$kind" 8000
         for pid in "${both[@]}"; do
             ends_with 0 "$pid"
         done
@@ -319,8 +325,7 @@ echoes() {
         port=$(sed 's/port \(.*\),.*/\1/' picked.log)
         LD_PRELOAD=$shim start joined "$programs/few-calls" "$kind" "$port"
         eventually said joined "port $port, SO_REUSEPORT 1"
-        echoes "$kind" "$port"
-        echoes "$kind" "$port"
+        echoes_of_each "$kind" "$port"
         ends_with 0 "$first"
         ends_with 0 "$pid"
     done
