@@ -340,6 +340,23 @@ in_namespace() {
     [[ -z $(listed) ]]
 }
 
+@test "the manual's units are what systemd takes" {
+    command -v systemd-analyze || skip "needs systemd-analyze"
+    local manual=$root/shim/cgroup/reuse-cgroup.8
+    # unit FIRST: the example that begins with this line.
+    unit() {
+        sed -n "/^$1\$/,/^\.EE\$/p" "$manual" | sed "/^\.EE\$/d; s,\\\\-,-,g; s,/usr/local/bin,$build,"
+    }
+    unit '\[Unit\]' >shared-ports.service
+    printf '[Service]\nType=notify\nUser=daemon\nExecStart=%s 8080\n' "$programs/http-server" >legacy@.service
+    mkdir legacy@.service.d
+    unit '\[Service\]' | sed '/^Type=/,$d' >legacy@.service.d/override.conf
+    grep --quiet --line-regexp "ExecStartPre=+$build/reuse-cgroup --ports=8080 self" legacy@.service.d/override.conf
+    grep --quiet --line-regexp "ExecStart=$build/reuse-cgroup shared.slice" shared-ports.service
+    run -0 systemd-analyze verify ./shared-ports.service ./legacy@1.service
+    [[ $output == '' ]]
+}
+
 @test "--help and --version are as they should be" {
     run -0 "$reuse_cgroup" --help
     [[ ${lines[0]} == "Usage: reuse-cgroup "* && $output == *--ports=LIST*--remove* ]]
