@@ -209,12 +209,12 @@ __attribute__((noreturn)) static void be_program(char **arguments, const struct 
                   arguments[0], strerror(errno));
     if (listener < 0 && errno == EBUSY)
         tool_fail("cannot watch '%s': a container manager or the like watches it already; for a "
-                  "dynamic program there is --preload",
+                  "dynamic program there is --preload, and outside of the container reuse-cgroup",
                   arguments[0]);
     if (listener < 0)
         tool_fail(
             "cannot watch '%s': seccomp: %s; a container may have to permit it, or for a dynamic "
-            "program use --preload",
+            "program use --preload, or outside of the container reuse-cgroup",
             arguments[0], strerror(errno));
     char word;
     if (write(line, &listener, sizeof listener) < 0 || read(line, &word, 1) != 1)
@@ -264,7 +264,8 @@ __attribute__((noreturn)) static void supervise(char **arguments, const struct h
         tool_fail(errno == ENOSYS
                       ? "cannot watch '%s': pidfd_getfd: %s; this takes Linux 5.6 or newer"
                       : "cannot watch '%s': pidfd_getfd: %s; a container may have to permit "
-                        "it (CAP_SYS_PTRACE), or for a dynamic program use --preload",
+                        "it (CAP_SYS_PTRACE), or for a dynamic program use --preload, or outside "
+                        "of the container reuse-cgroup",
                   arguments[0], strerror(errno));
     listener = above_standard(listener);
     if (!trap_open(&watch->trap, listener))

@@ -94,7 +94,7 @@ void way_choose(struct way_choice *choice, enum way asked, char **arguments) {
     if (program.kind == PROGRAM_PRIVILEGED)
         tool_fail(
             "cannot share the ports of '%s': it gains privileges (set-user-id or capabilities); "
-            "run reuse-run as the user that it becomes",
+            "run reuse-run as the user that it becomes, or have root use reuse-cgroup",
             program.path);
     if (trap_installed()) {
         choice->why = "a reuse-run watches already";
