@@ -317,6 +317,28 @@ print(socket(type=SOCK_DGRAM).getsockopt(SOL_SOCKET, SO_RCVBUF))')
         "${lines[1]//$'\t'/|}"
 }
 
+@test "UDP-Lite sockets are groups of their own" {
+    [[ -e /proc/net/udplite ]] || skip "no UDP-Lite"
+    start lite with_shim "$programs/bind-to" -w udplite "127.0.0.1:$port"
+    eventually shown "$pid"
+    start lite with_shim "$programs/bind-to" -w udplite "127.0.0.1:$port"
+    eventually shown "$pid"
+    servers 1 udp-server "$port"
+    is "udp udplite udplite" "$(cells PROTO "$port")"
+    is "0 0 1" "$(cells NO "$port")"
+    is "udp udplite udplite" "$(cells PROTO "$port/udp")"
+    group "$port"
+    says "udplite" "  2 members; copies of user 'root' can join"
+    group --steer=1 "$port"
+    [[ $status -eq 2 ]]
+    says "cannot steer udp 127.0.0.1 port $port to member 1"
+}
+
+# shown PID: whether the process has a line in the table.
+shown() {
+    [[ " $(cells PID "$port") " == *" $1 "* ]]
+}
+
 @test "a tab or newline in a command line breaks no line" {
     local script=$'import socket,time\ns=socket.create_server(("127.0.0.1",PORT))\ntime.sleep(600)\t'
     script=${script/PORT/$port}
@@ -333,6 +355,19 @@ print(socket(type=SOCK_DGRAM).getsockopt(SOL_SOCKET, SO_RCVBUF))')
     is $'a?b??c\302\240d? '"$port" "$(cells COMMAND "$port")"
 }
 
+@test "octets that are control characters without UTF-8 are not printed, nor what is no UTF-8 of it" {
+    # CSI, OSC and ST alone, in a character cut short, and in one that is written too long.
+    named $'a\233b\235c\234d\342\200e\340\200\233f\301\233g\355\240\200h' "$port"
+    is $'a?b?c?d\342?e\340??f\301?g\355\240?h '"$port" "$(cells COMMAND "$port")"
+}
+
+@test "characters that change the direction of text are not printed, others of their kind are" {
+    named $'a\xe2\x80\xaeb\xe2\x81\xa6c\xe2\x81\xa9d\xe2\x80\x8ee\xd8\x9cf\xe2\x80\xa8g' "$port"
+    is "a???b???c???d???e??f???g $port" "$(cells COMMAND "$port")"
+    named $'\xd7\x90\xe2\x80\x90\xe2\x82\xac\xe6\x97\xa5\xf0\x9f\x98\x80\xc3\xa9' $((port + 1000))
+    is $'\xd7\x90\xe2\x80\x90\xe2\x82\xac\xe6\x97\xa5\xf0\x9f\x98\x80\xc3\xa9 '"$((port + 1000))" "$(cells COMMAND $((port + 1000)))"
+}
+
 @test "a long command line is cut, and no character in two" {
     local many
     printf -v many '%59s' ''
@@ -341,9 +376,9 @@ print(socket(type=SOCK_DGRAM).getsockopt(SOL_SOCKET, SO_RCVBUF))')
     [[ ${lines[1]} == *"  ${many// /a}" ]]
     is "${many// /a}"$'\303\251'"bc $port" "$(cells COMMAND "$port")"
     printf -v many '%100s' ''
-    named "${many// /$'\200'}" $((port + 1000))
+    named "${many// /$'\277'}" $((port + 1000))
     group $((port + 1000))
-    is 57 "$(tail -n +2 <<<"$output" | tr -dc '\200' | wc -c)"
+    is 57 "$(tail -n +2 <<<"$output" | tr -dc '\277' | wc -c)"
 }
 
 @test "a socket for one device is in no group with those for all" {
@@ -494,6 +529,19 @@ steady_bound() {
     eventually listening 1 "$port"
     is "$pid" "$(cells PID "$port")"
     is "-" "$(cells PROBLEMS "$port")"
+}
+
+@test "a process whose first thread has ended is shown, and steered" {
+    for _ in 1 2; do
+        start ended with_shim "$programs/hold" -t "$port"
+        eventually in_state Z "$pid"
+    done
+    group "$port"
+    says "$pid  root  yes " "$programs/hold -t $port" "2 members; copies of user 'root' can join"
+    group --steer=1 "$port"
+    [[ $status -eq 0 && -z $output ]]
+    connect 10
+    is "0 10" "$(cells WAITING "$port")"
 }
 
 @test "a socket is stopped when all that hold it are, not before" {
@@ -804,6 +852,16 @@ moves() {
     [[ $status -eq 2 ]]
     says "cannot steer udp ::1 port $port: " "its one member was shared after it was bound"
     is 2 "$(datagrams 60 | cut -d ' ' -f 1 | sort -u | wc -l)"
+}
+
+@test "more groups are steered than there may be descriptors at first, and if too many it says so" {
+    start many with_shim "$programs/hold" -p 40 "$port"
+    eventually listening 1 $((port + 39))
+    run bash -c "ulimit -Sn 20; '$build/reuse-group' --steer=0 1-65535"
+    [[ $status -eq 0 && -z $output ]]
+    run bash -c "ulimit -n 20; '$build/reuse-group' --steer=0 1-65535"
+    [[ $status -eq 2 && ${#lines[@]} -eq 1 ]]
+    says "cannot steer tcp 127.0.0.1 port " "Too many open files; raise the limit of open files"
 }
 
 @test "nothing on one of the ports is exit 1, and nothing is steered" {

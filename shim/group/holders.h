@@ -7,19 +7,22 @@
 
 #include "sockets.h"
 
-/* Finds who holds each of COUNT sockets, and whether it is shared: its SO_REUSEPORT, that nothing
-   but a duplicate tells.  What the caller may not see stays empty, or unknown.  Returns false and
-   errno for want of descriptors or memory (EMFILE, ENFILE, ENOMEM). */
-bool holders_find(struct socket *sockets, size_t count);
+/* Finds who holds each of SOCKETS, and whether it is shared: its SO_REUSEPORT, that nothing but a
+   duplicate tells.  What the caller may not see stays empty, or unknown.  Returns false and errno
+   for want of descriptors or memory (EMFILE, ENFILE, ENOMEM). */
+bool holders_find(struct sockets *sockets);
+
+/* The same among COUNT processes alone, with no look at others. */
+bool holders_find_among(struct sockets *sockets, const pid_t *pids, size_t count);
 
 /* A duplicate of SOCKET, from any of its holders; -1 and errno, EPERM if no holder is known. */
 int holders_take(const struct socket *socket);
 
-/* Whether PID is stopped, by a signal or a debugger (proc_pid_stat(5)). */
-bool holders_stopped(pid_t pid);
+/* Whether PROCESS was stopped, by a signal or a debugger, when this was first asked. */
+bool holders_stopped(struct process *process);
 
-/* Puts the command line of PID into COMMAND, what is not to be printed as '?'; its name where it
-   has none; empty if there is no such process. */
-void holders_command(pid_t pid, char *command, size_t size);
+/* The command line of PROCESS, as it may be printed (printable.h); its name where it has none;
+   empty if there is no such process any more.  Read when it is first asked for. */
+const char *holders_command(struct process *process);
 
 #endif

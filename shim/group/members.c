@@ -57,7 +57,7 @@ size_t members_make(struct member *members, const struct sockets *sockets, bool 
 /* Whether the queue has no room for one more. */
 static bool is_full(const struct socket *socket) {
     enum { LEAST_DATAGRAM = 768 }; /* octets of memory that an empty one takes */
-    if (socket->protocol == IPPROTO_UDP)
+    if (socket->protocol != IPPROTO_TCP)
         return socket->waiting + LEAST_DATAGRAM > socket->limit;
     return socket->waiting > socket->limit; /* sk_acceptq_is_full(): one more than it says fits */
 }
@@ -67,40 +67,67 @@ static void look_again(struct member *member, const struct socket *now) {
     struct socket *then = member->socket;
     member->moved |= now->waiting < then->waiting;
     /* A listener counts as dropped what never was a connection, too. */
-    member->full |= is_full(now) || (now->protocol == IPPROTO_UDP && now->dropped != then->dropped);
+    member->full |= is_full(now) || (now->protocol != IPPROTO_TCP && now->dropped != then->dropped);
     then->waiting = now->waiting;
     then->dropped = now->dropped;
 }
 
-bool members_watch(struct member *members, size_t count, const struct members_of *of, bool wait) {
+/* Makes PORTS those of the COUNT members where something waits, each once; returns how many. */
+static size_t find_waiting(uint16_t *ports, const struct member *members, size_t count) {
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct socket *socket = members[i].socket;
+        if (socket->waiting && (!found || ports[found - 1] != socket->port))
+            ports[found++] = socket->port;
+    }
+    return found;
+}
+
+/* Looks again at the COUNT members that are on the ports of QUERY; returns false and errno. */
+static bool sample(struct member *members, size_t count, const struct sockets_query *query) {
+    struct sockets now;
+    if (!sockets_sample(&now, query))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        const struct socket *socket = sockets_find(&now, members[i].socket->cookie);
+        if (socket)
+            look_again(&members[i], socket);
+    }
+    sockets_free(&now);
+    return true;
+}
+
+bool members_watch(struct member *members, size_t count, bool wait) {
     enum { PAUSE_MS = 50, SAMPLES = MEMBERS_WATCH_MS / PAUSE_MS };
     const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
-    bool waiting = false;
+    uint16_t ports[UINT16_MAX + 1];
+    const struct sockets_query query = {
+        .ports = ports, .port_count = wait ? find_waiting(ports, members, count) : 0};
     for (size_t i = 0; i < count; i++) {
         members[i].moved = !wait || !members[i].socket->waiting;
         members[i].full = is_full(members[i].socket);
-        waiting |= !members[i].moved;
     }
-    for (int sample = 0; waiting && sample < SAMPLES; sample++) {
-        struct sockets now;
+    for (int i = 0; query.port_count && i < SAMPLES; i++) {
         nanosleep(&pause, NULL);
-        if (!sockets_read(&now, of->wanted, of->context))
+        if (!sample(members, count, &query))
             return false;
-        for (size_t i = 0; i < count; i++) {
-            const struct socket *socket = sockets_find(&now, members[i].socket->cookie);
-            if (socket)
-                look_again(&members[i], socket);
-        }
-        sockets_free(&now);
     }
     return true;
 }
 
-bool members_drop_closed(struct member *members, size_t *count, const struct members_of *of) {
+bool members_drop_closed(struct member *members, size_t *count, const struct sockets_query *query) {
     struct sockets now;
     size_t kept = 0;
-    if (!sockets_read(&now, of->wanted, of->context))
+    if (!sockets_sample(&now, query))
         return false;
+    while (kept < *count && sockets_find(&now, members[kept].socket->cookie))
+        kept++;
+    sockets_free(&now);
+    if (kept == *count)
+        return true;
+    if (!sockets_read(&now, query)) /* a sample may lack one that is there */
+        return false;
+    kept = 0;
     for (size_t i = 0; i < *count; i++)
         if (sockets_find(&now, members[i].socket->cookie))
             members[kept++] = members[i];
@@ -112,7 +139,7 @@ bool members_drop_closed(struct member *members, size_t *count, const struct mem
 /* Whether all that hold SOCKET are stopped. */
 static bool is_stopped(const struct socket *socket) {
     size_t stopped = 0;
-    while (stopped < socket->holder_count && holders_stopped(socket->holders[stopped].pid))
+    while (stopped < socket->holder_count && holders_stopped(socket->holders[stopped].process))
         stopped++;
     return stopped && stopped == socket->holder_count;
 }
@@ -129,11 +156,20 @@ static void judge(struct member *member, uid_t user, bool others_move) {
     member->problems[STOPPED] = is_stopped(socket);
 }
 
-unsigned members_numbered(const struct group *group, size_t count, uid_t user) {
+unsigned members_numbered(const struct group *group, uid_t user) {
     unsigned result = 0;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < group->count; i++)
         result += group->members[i].number >= 0 && group->members[i].socket->user == user;
     return result;
+}
+
+/* The number of the member at INDEX of GROUP: one more than the last of its user's before it. */
+static int next_number(const struct group *group, size_t index) {
+    uid_t user = group->members[index].socket->user;
+    while (index-- > 0)
+        if (group->members[index].number >= 0 && group->members[index].socket->user == user)
+            return group->members[index].number + 1;
+    return 0;
 }
 
 void members_judge(struct group *group) {
@@ -145,12 +181,14 @@ void members_judge(struct group *group) {
         struct member *member = &group->members[i];
         judge(member, group->members->socket->user, moving > member->moved);
         bool in = shared && !member->problems[NOT_SHARED];
-        member->number = in ? (int)members_numbered(group, i, member->socket->user) : -1;
+        member->number = in ? next_number(group, i) : -1;
     }
 }
 
 const char *members_protocol(const struct socket *socket) {
-    return socket->protocol == IPPROTO_TCP ? "tcp" : "udp";
+    return socket->protocol == IPPROTO_TCP   ? "tcp"
+           : socket->protocol == IPPROTO_UDP ? "udp"
+                                             : "udplite";
 }
 
 char *members_address(const struct socket *socket) {

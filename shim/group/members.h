@@ -31,12 +31,6 @@ struct group {
 /* How long members_watch() looks whether queues move, in milliseconds. */
 enum { MEMBERS_WATCH_MS = 500 };
 
-/* The sockets to look at: those that WANTED is true of, with CONTEXT (sockets_read()). */
-struct members_of {
-    sockets_filter *wanted;
-    const void *context;
-};
-
 /* Makes members of SOCKETS, group by group; with ONLY_SHARED of those alone that share a port.
    There is room in MEMBERS for all SOCKETS.  Returns how many there are. */
 size_t members_make(struct member *members, const struct sockets *sockets, bool only_shared);
@@ -47,22 +41,23 @@ struct group members_group(struct member *members, size_t left);
 /* Whether the port is shared: a member is known to be; maybe, if several are there that may be. */
 enum shared members_shared(const struct group *group);
 
-/* How many of the first COUNT members of GROUP have a number among USER's. */
-unsigned members_numbered(const struct group *group, size_t count, uid_t user);
+/* How many members of GROUP have a number among USER's. */
+unsigned members_numbered(const struct group *group, uid_t user);
 
-/* Looks whether the queues of the COUNT members move: for MEMBERS_WATCH_MS if there is something in
-   any of them and WAIT is set.  Returns false and errno if the kernel cannot be asked. */
-bool members_watch(struct member *members, size_t count, const struct members_of *of, bool wait);
+/* Looks whether the queues of the COUNT members, sorted as members_make() does, move: for
+   MEMBERS_WATCH_MS if there is something in any of them and WAIT is set.  Returns false and errno
+   if the kernel cannot be asked. */
+bool members_watch(struct member *members, size_t count, bool wait);
 
-/* Leaves those of the *COUNT members that are still there: what was closed meanwhile is nobody's,
-   and did not move.  Returns false and errno if the kernel cannot be asked. */
-bool members_drop_closed(struct member *members, size_t *count, const struct members_of *of);
+/* Leaves those of the *COUNT members of QUERY that are still there: what was closed meanwhile is
+   nobody's, and did not move.  Returns false and errno if the kernel cannot be asked. */
+bool members_drop_closed(struct member *members, size_t *count, const struct sockets_query *query);
 
 /* Gives the members of GROUP their numbers, and finds what is wrong with them. */
 void members_judge(struct group *group);
 
-/* "tcp" or "udp"; the address of SOCKET as people write it, to be freed, the device after it where
-   the socket is bound to one. */
+/* "tcp", "udp" or "udplite"; the address of SOCKET as people write it, to be freed, the device
+   after it where the socket is bound to one. */
 const char *members_protocol(const struct socket *socket);
 char *members_address(const struct socket *socket);
 

@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -120,7 +121,7 @@ static uid_t steered_user(const struct group *group) {
 
 /* Fails unless GROUP can be steered as COMMAND says. */
 static void check_steerable(const struct group *group, const struct command *command) {
-    unsigned count = members_numbered(group, group->count, steered_user(group));
+    unsigned count = members_numbered(group, steered_user(group));
     if (count == 0 && group->members->socket->shared == SHARED_UNKNOWN)
         tool_fail("cannot steer %s: cannot see whether it is shared; be its user, or root",
                   group_text(group));
@@ -130,6 +131,33 @@ static void check_steerable(const struct group *group, const struct command *com
     if (command->action == STEER && command->last >= count)
         tool_fail("cannot steer %s to member %u: its members are 0 to %u", group_text(group),
                   command->last, count - 1);
+}
+
+static const char more_files[] = "raise the limit of open files (ulimit -n), or steer less at once";
+
+/* What to do about an ERROR that taking a member ended in. */
+static const char *taking_advice(int error) {
+    if (error == ENOSYS)
+        return "this takes Linux 5.6 or newer";
+    return error == EMFILE || error == ENFILE ? more_files : "be its user, or root";
+}
+
+/* What to do about an ERROR that steering ended in. */
+static const char *steering_advice(int error) {
+    switch (error) {
+    case EINVAL:
+        return "its one member was shared after it was bound, which makes a group only when "
+               "another joins";
+    case EMFILE:
+    case ENFILE:
+        return more_files;
+    case EACCES: /* of a placeholder */
+    case EPERM:
+        return "MPTCP is steered by a socket that joins: be its user, or root, and may bind the "
+               "port";
+    default:
+        return "this takes Linux 5.3 or newer, and no SO_LOCK_FILTER";
+    }
 }
 
 /* Takes a duplicate of any member of STEERED's group; fails if none is to be had. */
@@ -144,19 +172,7 @@ static void take_any(struct steered *steered) {
     }
     if (steered->fd < 0)
         tool_fail("cannot steer %s: no socket of it is to be had: %s; %s", group_text(group),
-                  strerror(errno),
-                  errno == ENOSYS ? "this takes Linux 5.6 or newer" : "be its user, or root");
-}
-
-/* What to say of an ERROR that steering ended in. */
-static const char *steering_error(int error) {
-    if (error == EINVAL)
-        return "its one member was shared after it was bound, which makes a group only when "
-               "another joins";
-    if (error == EACCES || error == EPERM) /* of the placeholder */
-        return "MPTCP sockets are steered by one that joins them: be their user, or root, and may "
-               "bind the port";
-    return "this takes Linux 5.3 or newer, and no SO_LOCK_FILTER";
+                  strerror(errno), taking_advice(errno));
 }
 
 /* Has the group that FD is in follow PLAN, or spread over all if it is NULL. */
@@ -179,8 +195,18 @@ static bool steer(const struct steered *steered, const struct steer_plan *plan) 
     return done;
 }
 
+/* Makes room for as many descriptors as there may be: each group takes one. */
+static void raise_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 /* Steers every group of MEMBERS, or none of them if one cannot be. */
 static void steer_all(struct member *members, size_t count, const struct command *command) {
+    raise_limit();
     struct steered *all = tool_got(calloc(count, sizeof *all));
     size_t groups = 0;
     unsigned places[UINT16_MAX + 1];
@@ -200,7 +226,7 @@ static void steer_all(struct member *members, size_t count, const struct command
         for (size_t done = 0; plan && done < i; done++)
             steer(&all[done], NULL);
         tool_fail("cannot steer %s: %s: %s", group_text(&all[i].group), strerror(error),
-                  steering_error(error));
+                  steering_advice(error));
     }
     free(all); /* the descriptors end with the process */
 }
@@ -298,16 +324,16 @@ int main(int argc, char **argv) {
     struct command command = {0};
     struct sockets sockets;
     read_command(&command, argc, argv);
-    const struct members_of of = {is_wanted, &command};
-    if (!sockets_read(&sockets, of.wanted, of.context))
+    const struct sockets_query query = {.wanted = is_wanted, .context = &command};
+    if (!sockets_read(&sockets, &query))
         fail_reading();
-    if (!holders_find(sockets.all, sockets.count))
+    if (!holders_find(&sockets))
         tool_fail("cannot look who holds the sockets: %s", strerror(errno));
     struct member *members = tool_got(calloc(sockets.count + 1, sizeof *members));
     size_t count = members_make(members, &sockets, !command.wanted_count);
-    if (command.action == SHOW && !members_watch(members, count, &of, !command.no_wait))
+    if (command.action == SHOW && !members_watch(members, count, !command.no_wait))
         fail_reading();
-    if (!members_drop_closed(members, &count, &of))
+    if (!members_drop_closed(members, &count, &query))
         fail_reading();
     int status = report_missing(&command, members, count);
     if (!command.wanted_count && !count) {

@@ -18,11 +18,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What is to be read, and what was. */
+/* What is to be read, of which protocol and family at present, and what was. */
 struct reader {
-    sockets_filter *wanted;
-    const void *context;
-    struct diag_query query;
+    const struct sockets_query *query;
+    struct diag_query part;
     struct sockets sockets;
 };
 
@@ -46,7 +45,7 @@ static bool take(const struct diag_answer *answer, void *data) {
     struct socket *socket = append(&reader->sockets);
     if (!socket)
         return false;
-    socket->protocol = reader->query.protocol;
+    socket->protocol = reader->part.protocol;
     socket->family = message->idiag_family;
     socket->port = ntohs(message->id.idiag_sport);
     memcpy(socket->address, message->id.idiag_src, sizeof socket->address);
@@ -62,10 +61,11 @@ static bool take(const struct diag_answer *answer, void *data) {
         diag_attribute(answer, INET_DIAG_SKMEMINFO, SK_MEMINFO_VARS * sizeof *memory);
     if (memory) {
         socket->dropped = memory[SK_MEMINFO_DROPS];
-        if (socket->protocol == IPPROTO_UDP)
+        if (socket->protocol != IPPROTO_TCP)
             socket->limit = memory[SK_MEMINFO_RCVBUF];
     }
-    if (!reader->wanted(socket, reader->context))
+    const struct sockets_query *query = reader->query;
+    if (query->wanted && !query->wanted(socket, query->context))
         reader->sockets.count--;
     return true;
 }
@@ -74,18 +74,52 @@ static bool take(const struct diag_answer *answer, void *data) {
 static bool dump(struct reader *reader, uint8_t protocol, uint8_t family) {
     struct sockets *sockets = &reader->sockets;
     size_t first = sockets->count;
-    reader->query = (struct diag_query){
+    reader->part = (struct diag_query){
         .protocol = protocol,
         .family = family,
         /* A UDP socket that is bound and not connected is closed, to the kernel. */
         .states = 1U << (protocol == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE),
         .extensions = 1 << (INET_DIAG_SKMEMINFO - 1),
     };
-    if (diag_dump(&reader->query, take, reader) && errno != EAGAIN) /* read_steady() sees to it */
+    if (reader->query->port_count <= DIAG_PORTS) {
+        reader->part.ports = reader->query->ports;
+        reader->part.port_count = reader->query->port_count;
+    }
+    if (diag_dump(&reader->part, take, reader) && errno != EAGAIN) /* dump_steady() sees to it */
         return false;
     for (size_t i = first; i < sockets->count; i++)
         sockets->all[i].order = family == AF_INET6 ? i - first : sockets->count - 1 - i;
     return true;
+}
+
+/* Whether COUNT sockets from A on are those from B on, in the same order. */
+static bool same(const struct socket *a, const struct socket *b, size_t count) {
+    size_t i = 0;
+    while (i < count && a[i].cookie == b[i].cookie)
+        i++;
+    return i == count;
+}
+
+/*
+ * Appends the sockets of PROTOCOL and FAMILY when the kernel has told the same twice in a row, as
+ * once it may tell of some twice, or not at all (diag.h); returns false and errno.
+ */
+static bool dump_steady(struct reader *reader, uint8_t protocol, uint8_t family) {
+    enum { TRIES = 50 };
+    struct sockets *sockets = &reader->sockets;
+    size_t first = sockets->count;
+    bool complete = dump(reader, protocol, family), steady = false;
+    for (int i = 0; complete && !steady && i < TRIES; i++) {
+        size_t again = sockets->count, count = again - first;
+        complete = dump(reader, protocol, family);
+        steady = complete && sockets->count - again == count &&
+                 same(sockets->all + first, sockets->all + again, count);
+        if (sockets->count > again)
+            memmove(sockets->all + first, sockets->all + again,
+                    (sockets->count - again) * sizeof *sockets->all);
+        sockets->count -= count;
+    }
+    return complete;
 }
 
 /* By port, protocol, family, address, device, order. */
@@ -107,45 +141,37 @@ static int compare(const void *left, const void *right) {
     return 0;
 }
 
-/* Reads the sockets once; returns false and errno. */
-static bool read_once(struct reader *reader) {
-    static const uint8_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP}, families[] = {AF_INET, AF_INET6};
-    reader->sockets = (struct sockets){0};
-    for (int i = 0; i < 4; i++)
-        if (!dump(reader, protocols[i / 2], families[i % 2]))
-            return false;
-    if (reader->sockets.count)
-        qsort(reader->sockets.all, reader->sockets.count, sizeof *reader->sockets.all, compare);
+static int compare_cookies(const void *left, const void *right) {
+    const struct socket *const *a = left, *const *b = right;
+    return ((*a)->cookie > (*b)->cookie) - ((*a)->cookie < (*b)->cookie);
+}
+
+/* Makes the list by cookie; returns false and errno. */
+static bool sort_by_cookie(struct sockets *sockets) {
+    sockets->by_cookie = calloc(sockets->count + 1, sizeof *sockets->by_cookie);
+    if (!sockets->by_cookie)
+        return false;
+    for (size_t i = 0; i < sockets->count; i++)
+        sockets->by_cookie[i] = &sockets->all[i];
+    qsort(sockets->by_cookie, sockets->count, sizeof *sockets->by_cookie, compare_cookies);
     return true;
 }
 
-/* Whether both are the same sockets in the same order. */
-static bool same(const struct sockets *a, const struct sockets *b) {
-    size_t i = 0;
-    while (i < a->count && i < b->count && a->all[i].cookie == b->all[i].cookie)
-        i++;
-    return i == a->count && i == b->count;
-}
-
-/*
- * Reads until the same comes twice in a row, as one dump may tell of some twice, or not at all
- * (diag.h).
- */
-static bool read_steady(struct reader *reader) {
-    enum { TRIES = 20 };
-    bool complete = read_once(reader), steady = false;
-    for (int i = 0; complete && !steady && i < TRIES; i++) {
-        struct sockets before = reader->sockets;
-        complete = read_once(reader);
-        steady = complete && same(&before, &reader->sockets);
-        sockets_free(&before);
+/* Reads all by DUMP, sorts it, and makes SOCKETS of it; returns false and errno. */
+static bool read_by(bool (*dump_part)(struct reader *, uint8_t, uint8_t), struct sockets *sockets,
+                    const struct sockets_query *query) {
+    static const uint8_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
+    struct reader reader = {.query = query};
+    bool complete = true;
+    for (size_t i = 0; complete && i < sizeof protocols; i++) {
+        complete =
+            dump_part(&reader, protocols[i], AF_INET) && dump_part(&reader, protocols[i], AF_INET6);
+        if (protocols[i] == IPPROTO_UDPLITE && !complete && errno == ENOENT)
+            complete = true; /* not every kernel has it */
     }
-    return complete;
-}
-
-bool sockets_read(struct sockets *sockets, sockets_filter *wanted, const void *context) {
-    struct reader reader = {.wanted = wanted, .context = context};
-    bool complete = read_steady(&reader);
+    if (complete && reader.sockets.count)
+        qsort(reader.sockets.all, reader.sockets.count, sizeof *reader.sockets.all, compare);
+    complete = complete && sort_by_cookie(&reader.sockets);
     int error = errno;
     if (!complete)
         sockets_free(&reader.sockets);
@@ -154,16 +180,45 @@ bool sockets_read(struct sockets *sockets, sockets_filter *wanted, const void *c
     return complete;
 }
 
+/* Whether SOCKETS has one twice. */
+static bool has_twice(const struct sockets *sockets) {
+    for (size_t i = 1; i < sockets->count; i++)
+        if (sockets->by_cookie[i]->cookie == sockets->by_cookie[i - 1]->cookie)
+            return true;
+    return false;
+}
+
+bool sockets_read(struct sockets *sockets, const struct sockets_query *query) {
+    enum { TRIES = 20 };
+    bool complete = read_by(dump_steady, sockets, query);
+    for (int i = 0; complete && has_twice(sockets) && i < TRIES; i++) {
+        sockets_free(sockets);
+        complete = read_by(dump_steady, sockets, query);
+    }
+    return complete;
+}
+
+bool sockets_sample(struct sockets *sockets, const struct sockets_query *query) {
+    return read_by(dump, sockets, query);
+}
+
 struct socket *sockets_find(const struct sockets *sockets, uint64_t cookie) {
-    for (size_t i = 0; i < sockets->count; i++)
-        if (sockets->all[i].cookie == cookie)
-            return &sockets->all[i];
-    return NULL;
+    const struct socket like = {.cookie = cookie}, *key = &like;
+    struct socket **found = bsearch(&key, sockets->by_cookie, sockets->count,
+                                    sizeof *sockets->by_cookie, compare_cookies);
+    return found ? *found : NULL;
 }
 
 void sockets_free(struct sockets *sockets) {
     for (size_t i = 0; i < sockets->count; i++)
         free(sockets->all[i].holders);
     free(sockets->all);
+    free(sockets->by_cookie);
+    while (sockets->processes) {
+        struct process *next = sockets->processes->next;
+        free(sockets->processes->command);
+        free(sockets->processes);
+        sockets->processes = next;
+    }
     *sockets = (struct sockets){0};
 }

@@ -36,19 +36,40 @@ struct row {
     char *cells[COLUMNS];
 };
 
-/* The name of USER, or its number if it has none; to be freed. */
-static char *user_name(uid_t user) {
+/* The names of users that were asked for, as each takes reading a file, or more. */
+struct names {
+    struct name {
+        uid_t user;
+        char *text;
+    } * all;
+    size_t count;
+};
+
+/* The name of USER, or its number if it has none; it is NAMES'. */
+static const char *user_name(struct names *names, uid_t user) {
+    for (size_t i = 0; i < names->count; i++)
+        if (names->all[i].user == user)
+            return names->all[i].text;
+    names->all = tool_got(reallocarray(names->all, names->count + 1, sizeof *names->all));
     const struct passwd *entry = getpwuid(user);
-    return entry ? tool_text("%s", entry->pw_name) : tool_text("%u", (unsigned)user);
+    char *text = entry ? tool_text("%s", entry->pw_name) : tool_text("%u", (unsigned)user);
+    names->all[names->count++] = (struct name){user, text};
+    return text;
+}
+
+static void free_names(struct names *names) {
+    for (size_t i = 0; i < names->count; i++)
+        free(names->all[i].text);
+    free(names->all);
 }
 
 /* The pids of the holders: for people the first, and how many more there are. */
 static char *pid_text(const struct socket *socket, bool tsv) {
     if (!socket->holder_count)
         return tool_text("-");
-    char *result = tool_text("%d", (int)socket->holders[0].pid);
+    char *result = tool_text("%d", (int)socket->holders[0].process->pid);
     for (size_t i = 1; tsv && i < socket->holder_count; i++) {
-        char *longer = tool_text("%s,%d", result, (int)socket->holders[i].pid);
+        char *longer = tool_text("%s,%d", result, (int)socket->holders[i].process->pid);
         free(result);
         result = longer;
     }
@@ -60,17 +81,19 @@ static char *pid_text(const struct socket *socket, bool tsv) {
 }
 
 static char *command_text(const struct socket *socket, bool tsv) {
-    char command[4096] = "";
+    const char *command = "";
     if (socket->holder_count)
-        holders_command(socket->holders[0].pid, command, sizeof command);
-    size_t length = COMMAND_WIDTH;
-    if (!tsv && strlen(command) > length) {
+        command = holders_command(socket->holders[0].process);
+    size_t length = strlen(command);
+    if (!length)
+        return tool_text("-");
+    if (!tsv && length > COMMAND_WIDTH) {
         enum { TAIL = 3 }; /* at most, of a UTF-8 character: it is not to be cut through */
+        length = COMMAND_WIDTH;
         while (length > COMMAND_WIDTH - TAIL && ((unsigned char)command[length] & 0xc0) == 0x80)
             length--;
-        command[length] = 0;
     }
-    return tool_text("%s", *command ? command : "-");
+    return tool_text("%.*s", (int)length, command);
 }
 
 static char *problems_text(const bool problems[PROBLEM_KINDS]) {
@@ -90,17 +113,17 @@ static char *problems_text(const bool problems[PROBLEM_KINDS]) {
     return result ? result : tool_text("-");
 }
 
-static struct row row_of(const struct member *member, bool tsv) {
+static struct row row_of(const struct member *member, struct names *names, bool tsv) {
     static const char *const shared[] = {"-", "no", "yes"};
     const struct socket *socket = member->socket;
-    const char *unit = socket->protocol == IPPROTO_UDP && !tsv ? "B" : "";
+    const char *unit = socket->protocol != IPPROTO_TCP && !tsv ? "B" : "";
     return (struct row){{
         [PROTOCOL] = tool_text("%s", members_protocol(socket)),
         [ADDRESS] = members_address(socket),
         [PORT] = tool_text("%u", socket->port),
         [NUMBER] = member->number < 0 ? tool_text("-") : tool_text("%d", member->number),
         [PID] = pid_text(socket, tsv),
-        [USER] = user_name(socket->user),
+        [USER] = tool_text("%s", user_name(names, socket->user)),
         [SHARED] = tool_text("%s", shared[socket->shared]),
         [WAITING] = tool_text("%u%s", socket->waiting, unit),
         [LIMIT] = tool_text("%u%s", socket->limit, unit),
@@ -142,7 +165,7 @@ static bool print_problem(const struct group *group, enum problem problem, const
             printf("; %s: ", title);
         any = true;
         if (member->socket->holder_count)
-            printf("pid %d", (int)member->socket->holders[0].pid);
+            printf("pid %d", (int)member->socket->holders[0].process->pid);
         else if (member->number >= 0)
             printf("number %d", member->number);
         else
@@ -159,11 +182,11 @@ static bool takes_ipv4(const struct group *group) {
 }
 
 /* Prints the line that says what matters of GROUP. */
-static void print_verdict(const struct group *group) {
+static void print_verdict(const struct group *group, struct names *names) {
     const struct socket *first = group->members->socket;
     bool tcp = first->protocol == IPPROTO_TCP;
     enum shared shared = members_shared(group);
-    char *user = user_name(first->user);
+    const char *user = user_name(names, first->user);
     printf("  %zu member%s", group->count, group->count == 1 ? "" : "s");
     if (takes_ipv4(group))
         printf(", of IPv4 as well, where no IPv4 socket takes it");
@@ -188,7 +211,6 @@ static void print_verdict(const struct group *group) {
             " (no shorter queue in %g s, unlike others: hung or overloaded, still given a share)",
             MEMBERS_WATCH_MS / 1000.0);
     printf("\n");
-    free(user);
 }
 
 /* Whether the caller sees who holds MEMBER, and whether it is shared. */
@@ -203,9 +225,10 @@ void table_print(struct member *members, size_t count, bool tsv) {
     int widths[COLUMNS];
     for (int column = 0; column < COLUMNS; column++)
         widths[column] = (int)strlen(title.cells[column]);
+    struct names names = {0};
     bool all_seen = true;
     for (size_t i = 0; i < count; i++) {
-        rows[i] = row_of(&members[i], tsv);
+        rows[i] = row_of(&members[i], &names, tsv);
         all_seen &= is_seen(&members[i]);
         for (int column = 0; column < COLUMNS; column++)
             if ((int)strlen(rows[i].cells[column]) > widths[column])
@@ -224,7 +247,7 @@ void table_print(struct member *members, size_t count, bool tsv) {
                 print_row(&rows[i], widths);
         }
         if (!tsv)
-            print_verdict(&group);
+            print_verdict(&group, &names);
     }
     if (!tsv && !all_seen)
         printf("-: not for this caller to see; %s\n",
@@ -235,4 +258,5 @@ void table_print(struct member *members, size_t count, bool tsv) {
         for (int column = 0; column < COLUMNS; column++)
             free(rows[i].cells[column]);
     free(rows);
+    free_names(&names);
 }

@@ -1,14 +1,15 @@
 /*
- * hold [-dmo] [-b BACKLOG] [-i INTERFACE] [-n PROCESSES] [-p PORTS] [-u USER] [ADDRESS:]PORT -
+ * hold [-dmot] [-b BACKLOG] [-i INTERFACE] [-n PROCESSES] [-p PORTS] [-u USER] [ADDRESS:]PORT -
  * listens, and takes no connection: they stay in the accept queue, of which BACKLOG is the limit.
  * PROCESSES hold the one socket.  -d: a process has it twice.  -i: for this network device alone.
  * -m: an MPTCP socket, with SO_REUSEPORT.  -o: an IPv6 socket is for IPv6 only.  -p: so many
- * sockets, one for each port from PORT on.  -u: the socket becomes that of the user with this
- * number.
+ * sockets, one for each port from PORT on.  -t: the first thread ends and another goes on.  -u: the
+ * socket becomes that of the user with this number.
  */
 #include "server-socket.h"
 #include "socket-kind.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
@@ -41,10 +42,24 @@ static void open_socket(const struct plan *plan, const struct sockaddr_storage *
         die("fchown");
 }
 
+static void *stay(void *nothing) {
+    pause();
+    return nothing;
+}
+
+/* Ends this thread, after which only another is left. */
+__attribute__((noreturn)) static void end_thread(void) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, stay, NULL))
+        die("thread");
+    pthread_exit(NULL);
+}
+
 int main(int argc, char **argv) {
     struct plan plan = {.backlog = 128, .interface = "", .user = (uid_t)-1};
     int processes = 1, ports = 1;
-    for (int option; (option = getopt(argc, argv, "b:di:mn:op:u:")) != -1;) {
+    bool threads = false;
+    for (int option; (option = getopt(argc, argv, "b:di:mn:op:tu:")) != -1;) {
         if (option == 'b')
             plan.backlog = atoi(optarg);
         else if (option == 'n')
@@ -59,6 +74,8 @@ int main(int argc, char **argv) {
             plan.only = true;
         else if (option == 'p')
             ports = atoi(optarg);
+        else if (option == 't')
+            threads = true;
         else
             plan.user = (uid_t)atoi(optarg);
     }
@@ -75,6 +92,8 @@ int main(int argc, char **argv) {
             break;
         }
     }
+    if (threads)
+        end_thread();
     pause();
     return 0;
 }
