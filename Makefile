@@ -167,7 +167,7 @@ stress:
 	@cd build/asan && sed -i '/^@test "a watched bind takes no longer/a skip "slow"' tests/reuse-run.bats && \
 	    ASAN_OPTIONS=detect_leaks=0 tests/run $(SANITIZED_TESTS)
 
-SANITIZED_TESTS = tests/reuse-run.bats tests/reuse-group.bats
+SANITIZED_TESTS = tests/reuse-run.bats tests/reuse-group.bats tests/reuse-cgroup.bats
 comma = ,
 
 # Copies this tree to build/$(1), with the programs of the tests and the files $(3) as they are, and

@@ -327,6 +327,61 @@ in_namespace() {
     [[ -z $(listed) ]]
 }
 
+# is_as STATE: whether the cgroup is as it was before: off, or on for port 8000 alone.
+is_as() {
+    local kind
+    for kind in tcp tcp6; do
+        if [[ $1 == off ]]; then
+            leaves_out "$cgroup" "$kind" 8000
+        else
+            shares "$cgroup" "$kind" 8000
+        fi
+        leaves_out "$cgroup" "$kind" 8001
+    done
+    [[ $(listed) == "$([[ $1 == off ]] || echo 'CGROUP 8000 0 root -')" ]]
+}
+
+@test "whatever call of bpf(2) fails, it is told, and all is as it was before" {
+    command -v strace || skip "needs strace"
+    for case in 'off --ports=8001' 'on --ports=8001' 'on --remove'; do
+        read -r state option <<<"$case"
+        [[ $state == off ]] || "$reuse_cgroup" --ports=8000 "$name"
+        for ((failing = 1; failing < 40; failing++)); do
+            status=0
+            strace --quiet=all --output=trace --inject="bpf:error=ENOMEM:when=$failing" \
+                "$reuse_cgroup" "$option" "$name" >said 2>message || status=$?
+            grep --quiet INJECTED trace || break
+            echo "$case, call $failing: status $status: $(<message)"
+            [[ $status -eq 125 && ! -s said && $(wc -l <message) -eq 1 ]]
+            grep --quiet "^reuse-cgroup: cannot .* '$mount.*': Cannot allocate memory; see bpf(2)$" message
+            is_as "$state"
+        done
+        echo "$case: $failing calls"
+        ((failing > 8 && failing < 40 && status == 0))
+        "$reuse_cgroup" --remove "$name" || [[ $option == --remove ]]
+    done
+}
+
+@test "out of descriptors, it is told, and all is as it was before" {
+    local gave_up=0
+    "$reuse_cgroup" --ports=8000 "$name"
+    for limit in {4..16}; do
+        status=0
+        (
+            exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- # what bats has open
+            ulimit -n "$limit"
+            exec "$reuse_cgroup" --ports=8001 "$name"
+        ) >said 2>message || status=$?
+        echo "$limit: status $status: $(<message)"
+        ((status != 0)) || break
+        [[ $status -eq 125 && ! -s said && $(wc -l <message) -eq 1 ]]
+        grep --quiet '^reuse-cgroup: .*: Too many open files' message
+        is_as on
+        gave_up=$((gave_up + 1))
+    done
+    ((gave_up > 2 && status == 0))
+}
+
 @test "wrong usage is told, and nothing is turned on" {
     refuses 125 "--ports: '80x': a port is a number from 1 to 65535" --ports=80,80x "$name"
     for wrong in "$name $name" "$name true" "--list $name" "--remove $name -- true" "--remove" "--ports=80" \

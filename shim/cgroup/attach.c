@@ -86,12 +86,12 @@ static enum attach_trouble look_at(uint32_t id, struct own *own) {
     int fd = bpf(BPF_PROG_GET_FD_BY_ID, &attributes);
     if (fd < 0)
         return errno == ENOENT ? ATTACH_DONE : ATTACH_FIND;
-    if (get_info(fd, &info, sizeof info) && info.type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR &&
-        strcmp(info.name, own_name) == 0)
+    bool known = get_info(fd, &info, sizeof info);
+    if (known && info.type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR && strcmp(info.name, own_name) == 0)
         *own = (struct own){fd, info.nr_map_ids ? map : 0, info.created_by_uid};
     else
         drop(fd);
-    return ATTACH_DONE;
+    return known ? ATTACH_DONE : ATTACH_FIND;
 }
 
 /* Finds our program on HOOK of a cgroup. */
@@ -215,29 +215,41 @@ static bool detach(int cgroup, const struct hook *hook, int program) {
     return bpf(BPF_PROG_DETACH, &attributes) == 0;
 }
 
-/* Puts PROGRAMS on the hooks: on all of them, or on none. */
-static enum attach_trouble attach_all(int cgroup, const int programs[HOOKS]) {
+/* Has PROGRAM on HOOK where OLD is; -1 stands for none. */
+static bool change(int cgroup, const struct hook *hook, int program, int old) {
+    if (program >= 0)
+        return attach(cgroup, hook, program, old);
+    return old < 0 || detach(cgroup, hook, old);
+}
+
+/* Puts PROGRAMS on the hooks, -1 for none, in the place of OLD: on all of them, or all is left as
+   it was. */
+static bool exchange(int cgroup, const int programs[HOOKS], const struct own old[HOOKS]) {
+    int done = 0;
+    while (done < HOOKS && change(cgroup, &hooks[done], programs[done], old[done].fd))
+        done++;
+    if (done == HOOKS)
+        return true;
+    int error = errno;
+    while (done-- > 0)
+        change(cgroup, &hooks[done], old[done].fd, programs[done]);
+    errno = error;
+    return false;
+}
+
+/* The same, in the place of what is ours there; sets *WAS_ON to whether something was. */
+static enum attach_trouble put(int cgroup, const int programs[HOOKS], bool *was_on) {
     struct own old[HOOKS] = {{.fd = -1}, {.fd = -1}};
     enum attach_trouble trouble = ATTACH_DONE;
-    int done = 0;
     for (int i = 0; i < HOOKS && !trouble; i++)
         trouble = find(cgroup, &hooks[i], &old[i]);
-    while (!trouble && done < HOOKS) {
-        if (attach(cgroup, &hooks[done], programs[done], old[done].fd))
-            done++;
-        else
-            trouble = ATTACH_HOOK;
-    }
-    int error = errno;
-    while (trouble && done-- > 0) {
-        if (old[done].fd >= 0)
-            attach(cgroup, &hooks[done], old[done].fd, programs[done]);
-        else
-            detach(cgroup, &hooks[done], programs[done]);
-    }
-    errno = error;
-    for (int i = 0; i < HOOKS; i++)
+    if (!trouble && !exchange(cgroup, programs, old))
+        trouble = ATTACH_HOOK;
+    *was_on = false;
+    for (int i = 0; i < HOOKS; i++) {
+        *was_on |= old[i].fd >= 0;
         drop(old[i].fd);
+    }
     return trouble;
 }
 
@@ -249,8 +261,9 @@ enum attach_trouble attach_turn_on(int cgroup, const struct ports *ports, const 
     for (int i = 0; i < HOOKS && !trouble; i++)
         if ((programs[i] = load(&hooks[i], ports, map)) < 0)
             trouble = ATTACH_LOAD;
+    bool was_on;
     if (!trouble)
-        trouble = attach_all(cgroup, programs);
+        trouble = put(cgroup, programs, &was_on);
     for (int i = 0; i < HOOKS; i++)
         drop(programs[i]);
     drop(map);
@@ -258,16 +271,5 @@ enum attach_trouble attach_turn_on(int cgroup, const struct ports *ports, const 
 }
 
 enum attach_trouble attach_turn_off(int cgroup, bool *was_on) {
-    *was_on = false;
-    for (int i = 0; i < HOOKS; i++) {
-        struct own own;
-        enum attach_trouble trouble = find(cgroup, &hooks[i], &own);
-        if (!trouble && own.fd >= 0 && !detach(cgroup, &hooks[i], own.fd))
-            trouble = ATTACH_HOOK;
-        if (trouble)
-            return trouble;
-        *was_on |= own.fd >= 0;
-        drop(own.fd);
-    }
-    return ATTACH_DONE;
+    return put(cgroup, (const int[HOOKS]){-1, -1}, was_on);
 }
