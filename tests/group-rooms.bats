@@ -151,3 +151,97 @@ queued() {
     is "NO,0,1" "$(cut -f 4 table | paste -sd ',')"
     is "$pid" "$(awk 'END { print $5 }' table)"
 }
+
+# --- steer ---
+
+# plan ARG...: sets counts to what steer-plan prints, "PLACE COUNT" a line.
+plan() {
+    run "$programs/steer-plan" "$@"
+    [[ $status -eq 0 ]]
+    counts=$output
+}
+
+# places: those that got something, in one line.
+places() {
+    cut -d ' ' -f 1 <<<"$counts" | paste -sd ' '
+}
+
+# between LEAST MOST PLACE...: whether the places together got as many.  Bounds are five standard
+# deviations from the mean: chance leaves them in one of a million cases.
+between() {
+    awk -v least="$1" -v most="$2" -v places=" ${*:3} " '
+        index(places, " " $1 " ") { sum += $2 }
+        END { if (sum < least || sum > most) { print "got " sum + 0; exit 1 } }' <<<"$counts"
+}
+
+@test "a plan gives what is new to its places alone, and about as much to each" {
+    local kind place
+    for kind in tcp tcp6 udp udp6; do
+        plan -t 1-2,4 "$kind" 6 3000
+        is "1 2 4" "$(places)"
+        for place in 1 2 4; do
+            between 871 1129 "$place"
+        done
+    done
+}
+
+@test "a share of what is new goes to some places, and what is left to others" {
+    plan -t 1-2 -r 3,5 -s 16384 udp 7 4000
+    is "1 2 3 5" "$(places)"
+    between 863 1137 1 2
+    between 411 589 1
+    between 1361 1639 3
+    plan -t 1-2 -r 3,5 -s 0 tcp 7 100
+    is "3 5" "$(places)"
+    plan -t 1-2 -r 3,5 -s 65536 tcp 7 100
+    is "1 2" "$(places)"
+}
+
+@test "a lane leads to its place, and no other address does" {
+    local kind
+    for kind in tcp udp; do
+        plan -t 1 -l 127.77.0.2=3 -l 127.77.0.1=2 -f 127.77.0.1 "$kind" 4 50
+        is "2 50" "$counts"
+        plan -t 1 -l 127.77.0.2=3 -l 127.77.0.1=2 -f 127.77.0.2 "$kind" 4 50
+        is "3 50" "$counts"
+        plan -t 1 -l 127.77.0.2=3 -l 127.77.0.1=2 -f 127.77.0.3 "$kind" 4 50
+        is "1 50" "$counts"
+    done
+    plan -l 127.77.0.2=3 tcp 4 200
+    is "0 1 2 3" "$(places)"
+}
+
+@test "a flow stays with its member, whatever the plan" {
+    local kind
+    for kind in udp udp6; do
+        plan -2 -t 1-3,5 -r 0,4 -s 32768 "$kind" 6 500
+        is 500 "$counts"
+    done
+}
+
+@test "without places, with one that nobody has, and after the end of a plan, all members get some" {
+    local option
+    for option in '' '-t 9' '-t 1 -d'; do
+        # shellcheck disable=SC2086 # none or several words
+        plan $option udp 3 300
+        is "0 1 2" "$(places)"
+    done
+}
+
+@test "a plan of many places is followed, and one that the kernel has no room for refused" {
+    local even
+    even=$(seq -s , 0 2 2600)
+    plan -t "$even" udp 2602 4000
+    is 0 "$(awk '$1 % 2' <<<"$counts" | wc -l)"
+    (($(wc -l <<<"$counts") > 1000))
+    run "$programs/steer-plan" -t "$even,$(seq -s , 2602 2 2800)" udp 2 1
+    [[ $status -eq 1 && $output == "steer: Argument list too long" ]]
+}
+
+@test "a socket that is in no group is not steered" {
+    local kind
+    for kind in tcp udp; do
+        run "$programs/steer-plan" -n -t 0 "$kind" 1 1
+        [[ $status -eq 1 && $output == "steer: Invalid argument" ]]
+    done
+}

@@ -131,7 +131,9 @@ bool steer_attach(int fd, const struct steer_plan *plan) {
     emit_flow(&program, plan);
     emit_hash(&program);
     uint32_t share = plan->rest.count ? plan->share : STEER_WHOLE;
-    if (share < STEER_WHOLE) {
+    if (share == 0) {
+        emit_choice(&program, &plan->rest, STEER_WHOLE);
+    } else if (share < STEER_WHOLE) {
         emit_skip(&program, BPF_JGE, share, 0, 2);
         emit(&program, BPF_ALU | BPF_SUB | BPF_K, share);
         size_t to_rest = emit_jump(&program);
