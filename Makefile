@@ -10,10 +10,14 @@
 # make uninstall
 # make dist        build/libreuse-VERSION.tar.gz, from which all of this can be done
 # make clean
+# make help        this
 #
-# CC, CFLAGS, CPPFLAGS and LDFLAGS are the user's.
+# CC, CFLAGS, CPPFLAGS and LDFLAGS are the user's.  V=1 shows whole commands.
 
 VERSION = 0.1.0
+
+# Before a command in a recipe: shows its name and target in its place.
+say = $(if $(filter 1,$(V)),,@$(if $(findstring s,$(firstword -$(MAKEFLAGS))),,echo '$(1) $@';))
 
 CFLAGS ?= -O2 -g
 INSTALL ?= install
@@ -53,7 +57,8 @@ SHIMS = build/libreuse.so $(if $(CAN_M32),build/lib32/libreuse.so)
 
 # reuse-cgroup takes the kernel headers of Linux 5.10 or newer.
 CAN_CGROUP := $(shell echo 'int known = BPF_PROG_BIND_MAP;' | \
-    $(CC) $(CPPFLAGS) -fsyntax-only -include linux/bpf.h -x c - 2>/dev/null && echo yes)
+    $(if $(KERNEL_HEADERS),gcc,$(CC)) $(CPPFLAGS) -fsyntax-only -include linux/bpf.h -x c - \
+    2>/dev/null && echo yes)
 
 PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-group $(if $(CAN_CGROUP),build/reuse-cgroup)
 
@@ -64,27 +69,27 @@ MANUALS = shim/libreuse.so.8 $(foreach tool,$(PROGRAMS:build/reuse-%=%),$(wildca
 all: $(SHIMS) $(PROGRAMS)
 
 build/libreuse.so: $(SHIM_SOURCES) $(HEADERS) Makefile | build
-	$(CC) $(ALL_CFLAGS) $(SHIM_SOURCES) $(SHIM_FLAGS) -o $@
+	$(call say,CC)$(CC) $(ALL_CFLAGS) $(SHIM_SOURCES) $(SHIM_FLAGS) -o $@
 
 build/lib32/libreuse.so: $(SHIM_SOURCES) $(HEADERS) Makefile | build/lib32
-	$(CC) -m32 $(ALL_CFLAGS) $(SHIM_SOURCES) $(SHIM_FLAGS) -o $@
+	$(call say,CC)$(CC) -m32 $(ALL_CFLAGS) $(SHIM_SOURCES) $(SHIM_FLAGS) -o $@
 
 # A wing of shim/ is one tool: all that lies there, and the rooms of shim/ itself that it uses.
 RUN_SOURCES = $(wildcard shim/run/*.c) shim/tool.c shim/share.c shim/log.c shim/ports.c
 
 build/reuse-run: $(RUN_SOURCES) $(HEADERS) Makefile build/libdirs | $(KERNEL_HEADERS)
-	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' -DLIBDIR='"$(libdir)"' -DLIB32DIR='"$(lib32dir)"' \
+	$(call say,CC)$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' -DLIBDIR='"$(libdir)"' -DLIB32DIR='"$(lib32dir)"' \
 	    $(RUN_SOURCES) $(LDFLAGS) -o $@
 
 GROUP_SOURCES = $(wildcard shim/group/*.c) shim/tool.c shim/ports.c
 
 build/reuse-group: $(GROUP_SOURCES) $(HEADERS) Makefile | build $(KERNEL_HEADERS)
-	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(GROUP_SOURCES) $(LDFLAGS) -o $@
+	$(call say,CC)$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(GROUP_SOURCES) $(LDFLAGS) -o $@
 
 CGROUP_SOURCES = $(wildcard shim/cgroup/*.c) shim/tool.c shim/ports.c
 
-build/reuse-cgroup: $(CGROUP_SOURCES) $(HEADERS) Makefile | build
-	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(CGROUP_SOURCES) $(LDFLAGS) -o $@
+build/reuse-cgroup: $(CGROUP_SOURCES) $(HEADERS) Makefile | build $(KERNEL_HEADERS)
+	$(call say,CC)$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(CGROUP_SOURCES) $(LDFLAGS) -o $@
 
 # Changes when the folders do that reuse-run is to look in.
 build/libdirs: always | build
@@ -92,14 +97,14 @@ build/libdirs: always | build
 
 # Where gcc finds them.
 build/kernel-headers:
-	mkdir -p $@
-	for folder in linux asm asm-generic; do \
+	@mkdir -p $@
+	@for folder in linux asm asm-generic; do \
 	    header=$$(gcc -include "$$folder/types.h" -M -x c /dev/null | grep -o "/[^ ]*/$$folder/types.h"); \
 	    ln -sfn "$$(dirname "$$header")" "$@/$$folder" || exit; \
 	done
 
 build build/lib32 build/tests build/tests/static build/tests/musl build/tests32 build/tests32/static:
-	mkdir -p $@
+	@mkdir -p $@
 
 # Each program of the tests is one file; those named lib... are libraries to preload.
 TEST_SOURCES = $(wildcard tests/programs/*.c)
@@ -108,10 +113,10 @@ TEST_PROGRAMS = $(patsubst tests/programs/%.c,build/tests/%,$(filter-out tests/p
 TEST_LIBRARIES = $(patsubst tests/programs/%.c,build/tests/%.so,$(filter tests/programs/lib%,$(TEST_SOURCES)))
 
 build/tests/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests $(KERNEL_HEADERS)
-	$(CC) $(ALL_CFLAGS) $< $(LDFLAGS) -pthread -o $@
+	$(call say,CC)$(CC) $(ALL_CFLAGS) $< $(LDFLAGS) -pthread -o $@
 
 build/tests/%.so: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests
-	$(CC) $(ALL_CFLAGS) -fPIC -shared $< $(LDFLAGS) -ldl -o $@
+	$(call say,CC)$(CC) $(ALL_CFLAGS) -fPIC -shared $< $(LDFLAGS) -ldl -o $@
 
 # It is to agree with what it is linked with.
 build/tests/random-lists: tests/programs/random-lists.c shim/ports.c $(TEST_HEADERS) Makefile | build/tests
@@ -119,27 +124,27 @@ build/tests/random-lists: tests/programs/random-lists.c shim/ports.c $(TEST_HEAD
 
 # The same for other ways to link, which no preloaded library or not just any reaches.
 build/tests/static/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests/static
-	$(CC) $(ALL_CFLAGS) $< $(LDFLAGS) -static -pthread -o $@
+	$(call say,CC)$(CC) $(ALL_CFLAGS) $< $(LDFLAGS) -static -pthread -o $@
 
 build/tests/musl/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests/musl
-	musl-gcc -std=gnu11 $(WARNINGS) -O2 $< -static -pthread -o $@
+	$(call say,CC)musl-gcc -std=gnu11 $(WARNINGS) -O2 $< -static -pthread -o $@
 
 build/tests32/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests32
-	$(CC) -m32 $(ALL_CFLAGS) $< $(LDFLAGS) -pthread -o $@
+	$(call say,CC)$(CC) -m32 $(ALL_CFLAGS) $< $(LDFLAGS) -pthread -o $@
 
 build/tests32/static/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests32/static
-	$(CC) -m32 $(ALL_CFLAGS) $< $(LDFLAGS) -static -pthread -o $@
+	$(call say,CC)$(CC) -m32 $(ALL_CFLAGS) $< $(LDFLAGS) -static -pthread -o $@
 
 # Go's servers, and the tests of its own package net, which make their system calls themselves.
 GO = GOFLAGS=-mod=mod GOCACHE=$(CURDIR)/build/go go
 build/tests/go-static: tests/programs/go-server.go Makefile | build/tests
-	CGO_ENABLED=0 $(GO) build -o $@ $<
+	$(call say,GO)CGO_ENABLED=0 $(GO) build -o $@ $<
 
 build/tests/go-dynamic: tests/programs/go-server.go Makefile | build/tests
-	CGO_ENABLED=1 $(GO) build -o $@ $<
+	$(call say,GO)CGO_ENABLED=1 $(GO) build -o $@ $<
 
 build/tests/go-net-test: Makefile | build/tests
-	CGO_ENABLED=0 $(GO) test -c -o $@ net
+	$(call say,GO)CGO_ENABLED=0 $(GO) test -c -o $@ net
 
 OTHER_PROGRAMS = $(addprefix build/tests/static/,bind-after bind-during bind-in bind-to call-cost \
         http-server odd-binds odd-server port-zero tell-signals) \
@@ -258,4 +263,7 @@ dist: | build
 clean:
 	rm -rf build
 
-.PHONY: all demo test stress bench lint install uninstall dist clean always
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: all demo test stress bench lint install uninstall dist clean help always

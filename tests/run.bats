@@ -1,65 +1,84 @@
 #!/usr/bin/env bats
-# tests/run: the tests find the same wherever they are run, and what fails is not overlooked.
+# tests/run, and what the Makefile says: its targets, and what it is doing.
 
-# The variables come from common.bash and bats.
-# shellcheck disable=SC2016,SC2154
+# The variables come from common.bash and bats; each test is a subshell.
+# shellcheck disable=SC2030,SC2031,SC2154
 load common
 
 setup() {
     common_setup
+    # As a user's shell has it: what bats and make have set for this test is not for another.
+    afresh=(env -i "PATH=${PATH//"$BATS_LIBEXEC:"/}" "HOME=$HOME")
 }
 
 teardown() {
     common_teardown
 }
 
-# tests_run ARGUMENT...: runs tests/run on the file inner.bats, as from a user's shell.
-tests_run() {
-    run env --ignore-environment PATH=/usr/local/bin:/usr/bin:/bin "$root/tests/run" "$@" inner.bats
-    echo "$output"
+# file_of_tests NAME: makes one of standard input, where "test" stands for bats' "@test".
+file_of_tests() {
+    sed 's/^test/@&/' >"$1"
 }
 
-# inner NAME COMMAND: adds to inner.bats a test that succeeds if COMMAND does.
-inner() {
-    printf '@test "%s" {\n%s\n}\n' "$1" "$2" >>inner.bats
+@test "tests/run numbers the tests of all files and counts what came of them" {
+    file_of_tests one.bats <<'END'
+test "passes" { true; }
+test "fails" { false; }
+END
+    file_of_tests two.bats <<'END'
+test "is skipped" { skip "so"; }
+test "passes too" { true; }
+END
+    run -1 "${afresh[@]}" "$root/tests/run" one.bats two.bats
+    [[ $output == *"not ok 2 fails"*"ok 3 is skipped # skip so"*"ok 4 passes too"* ]]
+    [[ ${lines[-2]} == 1..4 && ${lines[-1]} == "2 passed, 1 failed, 1 skipped" ]]
+    run -0 "${afresh[@]}" "$root/tests/run" two.bats
+    [[ ${lines[-1]} == "1 passed, 0 failed, 1 skipped" ]]
 }
 
-@test "a signal that is ignored outside, as under nohup, is not in the tests" {
-    inner "none is ignored" "grep '^SigIgn:.0*$' /proc/self/status"
-    trap '' HUP PIPE USR1
-    tests_run
-    [[ $status -eq 0 && ${lines[-1]} == "1 passed, 0 failed, 0 skipped" ]]
+@test "tests/run fails when bats ends before it has run all tests, or runs none" {
+    file_of_tests dies.bats <<'END'
+test "passes" { true; }
+test "ends them all" { kill -KILL -1; }
+test "is not run" { true; }
+END
+    run -1 "${afresh[@]}" "$root/tests/run" dies.bats
+    [[ $output == *"# 2 tests or files did not run"* ]]
+    [[ ${lines[-1]} == "1 passed, 2 failed, 0 skipped" ]]
+    run -1 "${afresh[@]}" "$root/tests/run" nowhere.bats
+    [[ ${lines[-1]} == "0 passed, 1 failed, 0 skipped" ]]
 }
 
-@test "the tests find ip and ss, which an ordinary user's PATH leaves out" {
-    inner "they are found" 'type -P ip ss'
-    inner "the user's own come first" "[[ \$PATH == */usr/local/bin:/usr/bin:/bin:* ]]"
-    tests_run
-    [[ $status -eq 0 ]]
+@test "tests/run shows each line as it comes, and first how many tests there are" {
+    file_of_tests waits.bats <<END
+test "comes first" { true; }
+test "waits until that is seen" { until [[ -e $PWD/seen ]]; do sleep 0.1; done; }
+END
+    start run "${afresh[@]}" "$root/tests/run" waits.bats
+    eventually grep --quiet '^ok 1 comes first' run.log
+    [[ $(head -n 1 run.log) =~ ^'# 2 tests, some '[0-9]+' seconds' ]]
+    [[ $(tail -n 1 run.log) == 'ok 1 '* ]]
+    touch seen
+    wait "$pid"
+    [[ $(tail -n 1 run.log) == "2 passed, 0 failed, 0 skipped" ]]
 }
 
-# none_left: whether no process of tests/run is left.
-none_left() {
-    ! pgrep --full "tests/run --busy"
+@test "make help names every target" {
+    run -0 "${afresh[@]}" make --no-print-directory --directory="$root" help
+    local target targets
+    read -ra targets < <(sed -n 's/^\.PHONY: //p' "$root/Makefile")
+    for target in "${targets[@]}"; do
+        [[ $target == always || $target == all || $output == *"make $target"* ]]
+    done
+    [[ ${lines[0]} == "make "*"build everything"* ]]
 }
 
-@test "--busy keeps every processor busy while the tests run, and no longer" {
-    # The time that no processor idles in; a tenth is allowed for the loops' start.
-    inner "the processors are busy" '
-        read -r _ _ _ _ idle _ </proc/stat
-        sleep 1
-        read -r _ _ _ _ later _ </proc/stat
-        (((later - idle) * 10 < $(nproc) * $(getconf CLK_TCK)))'
-    tests_run --busy
-    [[ $status -eq 0 ]]
-    eventually none_left
-}
-
-@test "a test that fails, and a file that is not run, fail the run" {
-    inner "good" true
-    inner "bad" false
-    tests_run
-    [[ $status -eq 1 && ${lines[-1]} == "1 passed, 1 failed, 0 skipped" ]]
-    tests_run missing.bats
-    [[ $status -eq 1 && ${lines[-1]} == "1 passed, 2 failed, 0 skipped" ]]
+@test "make says in short what it builds, with V=1 the whole command, and with --silent nothing" {
+    cp --recursive "$root/Makefile" "$root/shim" .
+    run -0 "${afresh[@]}" make build/reuse-group
+    [[ $output == "CC build/reuse-group" ]]
+    run -0 "${afresh[@]}" make --always-make V=1 build/reuse-group
+    [[ $output == *"cc "*" -Wall "*" -o build/reuse-group"* && $output != *"CC build/reuse-group"* ]]
+    run -0 "${afresh[@]}" make --always-make --silent build/reuse-group
+    [[ -z $output ]]
 }
