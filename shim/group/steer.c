@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #ifndef SO_ATTACH_REUSEPORT_CBPF
@@ -147,7 +148,10 @@ bool steer_attach(int fd, const struct steer_plan *plan) {
         errno = E2BIG;
         return false;
     }
-    struct sock_fprog attached = {(uint16_t)program.length, program.code};
+    struct sock_fprog attached;
+    memset(&attached, 0, sizeof attached); /* the kernel copies the padding too */
+    attached.len = (uint16_t)program.length;
+    attached.filter = program.code;
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &attached, sizeof attached) == 0;
 }
 

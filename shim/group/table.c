@@ -209,7 +209,7 @@ static void print_verdict(const struct group *group, struct names *names) {
     if (print_problem(group, NOT_MOVING, "not moving"))
         printf(
             " (no shorter queue in %g s, unlike others: hung or overloaded, still given a share)",
-            MEMBERS_WATCH_MS / 1000.0);
+            (double)MEMBERS_WATCH_MS / 1000);
     printf("\n");
 }
 
