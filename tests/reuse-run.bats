@@ -843,25 +843,6 @@ PYTHON
     done
 }
 
-@test "a kernel or container that forbids watching: one line, status 125, nothing is run" {
-    local seccomp=317 pidfd_getfd=438 eperm=1 enosys=38 einval=22
-    for denied in "$seccomp $eperm" "$seccomp $einval" "$seccomp $enosys" "$pidfd_getfd $eperm" \
-        "$pidfd_getfd $enosys"; do
-        # shellcheck disable=SC2086 # two words
-        run -125 --separate-stderr "$programs/deny" $denied "$reuse_run" "$static/bind-to" tcp 8000
-        [[ -z $output && ${#stderr_lines[@]} -eq 1 ]]
-        [[ $stderr == "reuse-run: cannot watch '$static/bind-to': "* ]]
-        if [[ $denied == *"$eperm" ]]; then
-            [[ $stderr == *container*--preload*reuse-cgroup ]]
-        else
-            [[ $stderr == *'Linux 5.6'* ]]
-        fi
-        # shellcheck disable=SC2086
-        "$programs/deny" $denied "$reuse_run" "$dynamic/bind-to" tcp 8000
-    done
-    none_left
-}
-
 @test "outside its process namespace nothing can be watched, and that is said" {
     run -125 --separate-stderr unshare --pid "$reuse_run" "$static/bind-to" tcp 8000
     [[ $stderr == *"use unshare --fork" && $output == '' ]]

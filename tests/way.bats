@@ -194,12 +194,13 @@ assert os.environ["LISTEN_PID"] == str(os.getpid()) and os.environ["LISTEN_FDS"]
 connection, client = socket.socket(fileno=3).accept()
 connection.sendall(b"taken over\n")
 PYTHON
+    # At the port, which it closes first, TIME_WAIT stays.
     for options in --watch '--leave-nothing --watch'; do
         # shellcheck disable=SC2086 # several options
-        start activated systemd-socket-activate -l 127.0.0.1:8000 "$reuse_run" $options \
+        start activated systemd-socket-activate -l 127.0.0.1:8001 "$reuse_run" $options \
             "$(type -P python3)" server.py
-        eventually listening 1 8000
-        [[ $(timeout 10 bash -c 'cat </dev/tcp/127.0.0.1/8000') == 'taken over' ]]
+        eventually listening 1 8001
+        [[ $(timeout 10 bash -c 'cat </dev/tcp/127.0.0.1/8001') == 'taken over' ]]
         wait "$pid"
     done
 }
@@ -233,4 +234,39 @@ PYTHON
     [[ $(python3 manager.py "$reuse_run" --preload) == 'READY=1 itself' ]]
     rm notify
     [[ $(python3 manager.py "$reuse_run" --watch) == 'READY=1 below it' ]]
+}
+
+# --- where watching is forbidden
+
+# call_number NAME: the number of the system call NAME on this machine.
+call_number() {
+    echo "SYS_$1" | gcc -E -include sys/syscall.h -x c - | tail -1 | tr --delete '() '
+}
+
+@test "a filter or kernel that forbids watching, or kills for it: one line, status 125, nothing is run" {
+    local call number eperm=1 enosys=38 einval=22
+    for call in seccomp pidfd_open pidfd_getfd process_vm_readv ptrace; do
+        number=$(call_number "$call")
+        for denied in "$eperm" "$enosys" "$einval" kill; do
+            run -125 --separate-stderr "$programs/deny" "$number" "$denied" \
+                "$reuse_run" --watch "$programs/bind-to" tcp 8000
+            [[ -z $output && ${#stderr_lines[@]} -eq 1 ]]
+            [[ $stderr == "reuse-run: cannot watch '$programs/bind-to': $call: "* ]]
+            [[ $stderr == *container*SystemCallFilter=*"$call"*--preload*reuse-cgroup*'Linux 5.6 or newer' ]]
+            [[ $denied != kill || $stderr == *"$call: killed by a seccomp filter; "* ]]
+            # A preload takes none of them.
+            run -0 "$programs/deny" "$number" "$denied" "$reuse_run" "$programs/bind-to" tcp 8000
+            [[ $output == *'8000 bound, SO_REUSEPORT 1' ]]
+        done
+    done
+    run ! pgrep reuse-run
+    [[ -z $(find . -name 'core*') ]]
+}
+
+@test "what watching takes is permitted or not, whatever becomes of children" {
+    trap '' CHLD
+    run -0 "$reuse_run" --watch "$programs/bind-to" tcp 8000
+    [[ $output == *'8000 bound, SO_REUSEPORT 1' ]]
+    run -125 "$programs/deny" "$(call_number ptrace)" kill "$reuse_run" --watch true
+    [[ $output == *": ptrace: killed by a seccomp filter; "* ]]
 }

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64 /* the inode number of a pidfd has 64 bits, on 32-bit machines too */
 #include "identity.h"
+#include "kernel.h"
 #include "tool.h"
 
 #include <errno.h>
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static void set(const char *name, unsigned long long value) {

@@ -20,6 +20,7 @@
 #define _GNU_SOURCE
 #include "identity.h"
 #include "log.h"
+#include "permits.h"
 #include "ports.h"
 #include "process.h"
 #include "reaper.h"
@@ -204,18 +205,12 @@ struct heritage {
 __attribute__((noreturn)) static void be_program(char **arguments, const struct heritage *heritage,
                                                  int line) {
     int listener = trap_install();
-    if (listener < 0 && (errno == EINVAL || errno == ENOSYS))
-        tool_fail("cannot watch '%s': %s; this takes Linux 5.6 or newer, with seccomp",
-                  arguments[0], strerror(errno));
     if (listener < 0 && errno == EBUSY)
         tool_fail("cannot watch '%s': a container manager or the like watches it already; for a "
                   "dynamic program there is --preload, and outside of the container reuse-cgroup",
                   arguments[0]);
     if (listener < 0)
-        tool_fail(
-            "cannot watch '%s': seccomp: %s; a container may have to permit it, or for a dynamic "
-            "program use --preload, or outside of the container reuse-cgroup",
-            arguments[0], strerror(errno));
+        tool_fail("cannot watch '%s': seccomp: %s", arguments[0], strerror(errno));
     char word;
     if (write(line, &listener, sizeof listener) < 0 || read(line, &word, 1) != 1)
         exit(EXIT_OWN_ERROR);
@@ -246,9 +241,6 @@ __attribute__((noreturn)) static void supervise(char **arguments, const struct h
     int line[2], listener;
     make_pipe(line);
     watch->front = getppid();
-    if (!watch->front)
-        tool_fail("cannot watch '%s' from outside its process namespace; use unshare --fork",
-                  arguments[0]);
     watch->program = fork();
     if (watch->program < 0)
         tool_fail("cannot start '%s': fork: %s", arguments[0], strerror(errno));
@@ -261,11 +253,9 @@ __attribute__((noreturn)) static void supervise(char **arguments, const struct h
         exit(EXIT_OWN_ERROR); /* it has said why */
     listener = trap_take(watch->program, listener);
     if (listener < 0)
-        tool_fail(errno == ENOSYS
-                      ? "cannot watch '%s': pidfd_getfd: %s; this takes Linux 5.6 or newer"
-                      : "cannot watch '%s': pidfd_getfd: %s; a container may have to permit "
-                        "it (CAP_SYS_PTRACE), or for a dynamic program use --preload, or outside "
-                        "of the container reuse-cgroup",
+        tool_fail("cannot watch '%s': pidfd_getfd: %s; a container may have to permit it "
+                  "(CAP_SYS_PTRACE), or for a dynamic program use --preload, or outside of the "
+                  "container reuse-cgroup",
                   arguments[0], strerror(errno));
     listener = above_standard(listener);
     if (!trap_open(&watch->trap, listener))
@@ -375,8 +365,10 @@ __attribute__((noreturn)) static void run(const struct command *command,
     way_choose(&choice, command->way, command->arguments);
     if (command->verbose && (choice.way != WAY_NONE || choice.why))
         way_explain(&choice, command->arguments[0]);
-    if (choice.way == WAY_WATCH)
+    if (choice.way == WAY_WATCH) {
+        permits_need(command->arguments[0]);
         run_watched(command, ports);
+    }
     if (choice.way == WAY_PRELOAD)
         run_preloaded(command, choice.shim);
     exec(command->arguments, command->launcher, command->started);
