@@ -258,7 +258,8 @@ echoes() {
 
 @test "reuse-launch reloads such copies, and no request fails" {
     # Not by the shim: it is to leave them out.
-    start launch inside "$cgroup" env LIBREUSE_PORTS=1 "$root/scripts/reuse-launch" --copies=2 -- \
+    PATH=$build:$root/scripts:$PATH
+    start launch inside "$cgroup" env LIBREUSE_PORTS=1 reuse-launch --copies=2 -- \
         "$programs/http-server" "$port"
     launch=$pid
     eventually grep --quiet '2 copies serve' launch.log
