@@ -112,6 +112,9 @@ TEST_HEADERS = $(wildcard tests/programs/*.h)
 TEST_PROGRAMS = $(patsubst tests/programs/%.c,build/tests/%,$(filter-out tests/programs/lib%,$(TEST_SOURCES)))
 TEST_LIBRARIES = $(patsubst tests/programs/%.c,build/tests/%.so,$(filter tests/programs/lib%,$(TEST_SOURCES)))
 
+# These have rooms of a wing in them.
+build/tests/ask-diag build/tests/placeholder build/tests/steer-plan: $(GROUP_SOURCES) $(HEADERS)
+
 build/tests/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests $(KERNEL_HEADERS)
 	$(call say,CC)$(CC) $(ALL_CFLAGS) $< $(LDFLAGS) -pthread -o $@
 
@@ -185,7 +188,7 @@ define sanitize
     $(MAKE) --no-print-directory -C build/$(1) CC=clang CFLAGS='-O1 -g $(2)' all
 endef
 
-bench: all $(addprefix build/tests/,bind-cost http-load http-server work-server)
+bench: all $(addprefix build/tests/,bind-cost hold http-load http-server work-server)
 	@scripts/bench $(BENCH)
 
 lint:

@@ -8,7 +8,7 @@ load cgroups
 
 # One run for the tests that look at its tables.
 setup_file() {
-    names=(bind calls spread)
+    names=(bind calls spread group)
     ! command -v valgrind >/dev/null || names+=(startup)
     "$BATS_TEST_DIRNAME/../scripts/bench" --quick --rounds 3 --to "$BATS_FILE_TMPDIR/tables" \
         "${names[@]}" >"$BATS_FILE_TMPDIR/output" 2>&1
@@ -37,7 +37,7 @@ more() {
 }
 
 @test "bench writes a line for each alternative of each case, with every round and the median" {
-    for table in "$tables"/{bind,calls,spread}.tsv; do
+    for table in "$tables"/{bind,calls,spread,group}.tsv; do
         awk -F '\t' -v table="$table" '
             function fail(what) { print table ", line " NR ": " what; failed = 1; exit 1 }
             NR == 1 && ($1 != "case" || $NF != "round_3") { fail("no head") }
@@ -91,6 +91,15 @@ more() {
     # accept, read, write and close, at the least.
     [[ $own =~ ^[0-9]+$ && $own -ge 4 ]]
     [[ $(median calls 'a connection each' 'system calls' shim) == "$own" ]]
+}
+
+@test "bench finds that reuse-group takes at most one and a half times the processor time of ss" {
+    for what in '2000 sockets' '2000 sockets, 1 connection waits' '400 processes'; do
+        ss=$(median group "$what" 'processor time' ss)
+        more "$ss" 0
+        more "$(awk -v ss="$ss" 'BEGIN { print 1.5 * ss }')" \
+            "$(median group "$what" 'processor time' reuse-group)"
+    done
 }
 
 @test "bench finds that connections are spread over all the copies" {
