@@ -236,12 +236,82 @@ PYTHON
     [[ $(python3 manager.py "$reuse_run" --watch) == 'READY=1 below it' ]]
 }
 
-# --- where watching is forbidden
+# --- what goes past a preload
 
 # call_number NAME: the number of the system call NAME on this machine.
 call_number() {
     echo "SYS_$1" | gcc -E -include sys/syscall.h -x c - | tail -1 | tr --delete '() '
 }
+
+@test "a bind past the C library's bind gets no line of LIBREUSE_LOG, and is shared when watched" {
+    cat >library.c <<'C'
+#include <sys/socket.h>
+int bind_here(int fd, const struct sockaddr *address, socklen_t length) {
+    return bind(fd, address, length);
+}
+C
+    gcc -shared -fPIC -o library.so library.c
+    cat >go-library.go <<'GO'
+package main
+
+import "C"
+import "syscall"
+
+//export go_bind
+func go_bind(fd, port C.int) C.int {
+	if syscall.Bind(int(fd), &syscall.SockaddrInet4{Port: int(port)}) != nil {
+		return -1
+	}
+	return 0
+}
+
+func main() {}
+GO
+    GOFLAGS=-mod=mod GOCACHE=$build/go CGO_ENABLED=1 \
+        go build -buildmode=c-shared -o go-library.so go-library.go
+    cat >binds.py <<'PYTHON'
+import ctypes, os, socket, struct, sys
+way, number = sys.argv[1], int(sys.argv[2])
+server = socket.socket()
+fd, address = server.fileno(), struct.pack("=H", socket.AF_INET) + struct.pack("!HIq", 8000, 0, 0)
+libc = ctypes.CDLL("libc.so.6")
+binds = {
+    "library": lambda: ctypes.CDLL("./library.so").bind_here(fd, address, 16),
+    "handle": lambda: libc.bind(fd, address, 16),
+    "deep": lambda: ctypes.CDLL("./library.so", os.RTLD_DEEPBIND).bind_here(fd, address, 16),
+    "call": lambda: libc.syscall(number, fd, address, 16),
+    "go": lambda: ctypes.CDLL("./go-library.so").go_bind(fd, 8000),
+}
+assert binds[way]() == 0
+print("SO_REUSEPORT", server.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+PYTHON
+    export LIBREUSE_LOG=1
+    for past in handle deep call go; do
+        run -0 "$reuse_run" --preload python3 binds.py "$past" "$(call_number bind)"
+        [[ $output == 'SO_REUSEPORT 0' ]]
+        run -0 "$reuse_run" --watch python3 binds.py "$past" "$(call_number bind)"
+        [[ ${lines[*]} == 'libreuse: '*' tcp 0.0.0.0:8000: shared SO_REUSEPORT 1' ]]
+    done
+    run -0 "$reuse_run" --preload python3 binds.py library 0
+    [[ ${lines[*]} == 'libreuse: '*' tcp 0.0.0.0:8000: shared SO_REUSEPORT 1' ]]
+}
+
+# --- without /proc
+
+@test "without /proc a program is preloaded or watched as ever" {
+    needs_root
+    ln -s "$reuse_run" linked
+    for command in "$reuse_run" "cd $build && ./reuse-run" "PATH=$build:\$PATH && reuse-run" ./linked; do
+        run -0 unshare --mount sh -c "mount -t tmpfs none /proc && $command -v $programs/bind-to tcp 8000"
+        [[ $output == *": preloaded with $shim: "*'8000 bound, SO_REUSEPORT 1' ]]
+    done
+    run -0 unshare --mount sh -c "mount -t tmpfs none /proc &&
+        LIBREUSE_LOG=1 $reuse_run -v $programs/static/bind-to tcp 8000"
+    [[ ${lines[0]} == *': watched, static: '* && ${lines[1]} == 'libreuse: '*': shared' ]]
+    [[ ${lines[2]} == '8000 bound, SO_REUSEPORT 1' ]]
+}
+
+# --- where watching is forbidden
 
 @test "a filter or kernel that forbids watching, or kills for it: one line, status 125, nothing is run" {
     local call number eperm=1 enosys=38 einval=22

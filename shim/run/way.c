@@ -7,21 +7,32 @@
 #include "tool.h"
 #include "trap.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
+
+/* Leaves in FOLDER where this program's file lies, or "" where nothing tells.  Without /proc it is
+   found by the path by which it was started (getauxval(3)). */
+static void own_folder(char folder[PATH_MAX]) {
+    ssize_t length = readlink("/proc/self/exe", folder, PATH_MAX - 1);
+    folder[length > 0 ? length : 0] = 0;
+    const char *path = (const char *)getauxval(AT_EXECFN);
+    if (length < 0 && (!path || !realpath(path, folder)))
+        *folder = 0;
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        *slash = 0;
+}
 
 /* Finds a shim that programs of ABI load, beside this program or where it is installed; leaves ""
    if there is none. */
 static void find_shim(char *shim, size_t size, struct elf_abi abi) {
-    char beside[4000];
-    ssize_t length = readlink("/proc/self/exe", beside, sizeof beside - 1);
-    beside[length > 0 ? length : 0] = 0;
-    char *slash = strrchr(beside, '/');
-    if (slash)
-        *slash = 0;
+    char beside[PATH_MAX];
+    own_folder(beside);
     const char *const places[][2] = {
         {beside, ""}, {beside, "/lib32"}, {LIBDIR, ""}, {LIB32DIR, ""}};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
