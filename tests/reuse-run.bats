@@ -351,9 +351,9 @@ go_net_tests() {
     diff static.lines dynamic.lines
 }
 
-@test "LIBREUSE_LOG: the lines go where the program's own stderr goes" {
+@test "LIBREUSE_LOG: the lines go to the stderr of reuse-run, whatever the program does with its own" {
     LIBREUSE_LOG=1 "$reuse_run" --watch sh -c "exec 2>own; $static/bind-to tcp 8000" 2>outer
-    [[ ! -s outer && $(<own) == *'tcp 0.0.0.0:8000: shared' ]]
+    [[ ! -s own && $(<outer) == *'tcp 0.0.0.0:8000: shared' ]]
 }
 
 @test "a program that changes user, confines itself or filters its own calls shares all the same" {
@@ -662,28 +662,38 @@ PYTHON
     kill "$(head -1 said)"
 }
 
-@test "a supervisor that is killed is replaced: the program goes on, and shares" {
-    mkfifo go
-    start shell "$reuse_run" --watch sh -c "echo ready; read line <go; $static/bind-to tcp 8000; exit 5"
-    eventually said shell ready
-    supervisor=$(supervisor_of "$pid")
-    kill -KILL "$supervisor"
-    eventually ended "$supervisor"
-    echo >go
-    ends_with 5 "$pid"
-    said shell '.*8000 bound, SO_REUSEPORT 1'
-    eventually none_left
+@test "a supervisor that is killed takes the program along, and reuse-run says so" {
+    local options supervisor
+    for options in --watch '--leave-nothing --preload' '--leave-nothing --watch'; do
+        # shellcheck disable=SC2086 # one or several
+        start killed "$reuse_run" $options sleep 60
+        eventually pgrep --full --exact 'sleep 60'
+        supervisor=$(supervisor_of "$pid")
+        kill -KILL "$supervisor"
+        ends_with 137 "$pid"
+        said killed "reuse-run: killed 'sleep', .*"
+        eventually none_sleeps
+        eventually none_left
+    done
 }
 
-@test "a supervisor that is killed while it answers leaves no bind waiting" {
+@test "a program that has changed user is taken along, too" {
+    needs_root
+    start killed "$reuse_run" --watch "${no_rights[@]}" sleep 60
+    eventually pgrep --full --exact 'sleep 60'
+    kill -KILL "$(supervisor_of "$pid")"
+    ends_with 137 "$pid"
+    eventually none_sleeps
+}
+
+@test "a supervisor that is killed while it answers leaves nobody waiting" {
     mkfifo go
     for round in 1 2 3 4 5 6 7 8 9 10; do
         start "threads$round" bash -c "exec $reuse_run $static/bind-during threads 4 <>go"
         eventually said "threads$round" 'all bind'
         kill -KILL "$(supervisor_of "$pid")"
-        echo >go
-        ends_with 0 "$pid"
-        said "threads$round" '0 stuck'
+        ends_with 137 "$pid"
+        eventually none_left
     done
 }
 
@@ -695,17 +705,14 @@ PYTHON
     eventually said_in said '8000 bound, SO_REUSEPORT 1'
 }
 
-@test "killed with the supervisor, reuse-run leaves a program whose binds fail, and do not hang" {
+@test "a daemon whose supervisor is killed goes on, and its binds fail at once" {
     mkfifo go
-    start shell "$reuse_run" --watch sh -c "echo ready; read line <go; $static/bind-to tcp 8000"
-    eventually said shell ready
-    supervisor=$(supervisor_of "$pid")
-    kill -STOP "$supervisor"
-    kill -KILL "$pid" "$supervisor"
-    eventually ended "$pid"
-    eventually ended "$supervisor"
+    run -0 "$reuse_run" --watch sh -c "(echo ready; read line <go; $static/bind-to tcp 8000) >said 2>&1 &" 3>&-
+    eventually said_in said ready
+    kill -KILL "$(pgrep reuse-run)"
+    eventually none_left
     echo >go
-    eventually said shell '.*8000 ENOSYS, SO_REUSEPORT 0'
+    eventually said_in said '.*8000 ENOSYS, SO_REUSEPORT 0'
 }
 
 @test "SIGKILL of reuse-run kills the program" {

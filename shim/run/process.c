@@ -5,10 +5,8 @@
 #include "process.h"
 #include "kernel.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -43,10 +41,17 @@ static void close_all(unsigned first, unsigned last) {
         close((int)fd);
 }
 
+static bool is_among(int fd, const int *kept, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (kept[i] == fd)
+            return true;
+    return false;
+}
+
 void process_leave_descriptors(const int *kept, size_t count) {
-    int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd <= 2; fd++)
-        dup2(nowhere, fd);
+        if (!is_among(fd, kept, count))
+            dup2(kept[0], fd); /* without another file, such as /dev/null, which may be missing */
     /* From each descriptor that is kept to the next, the first of which is standard error. */
     for (int last = 2, next; last < INT_MAX; last = next) {
         next = INT_MAX;
@@ -61,10 +66,11 @@ void process_end_as(struct ending ending) {
     if (ending.code == CLD_EXITED)
         exit(ending.status);
     prctl(PR_SET_DUMPABLE, 0); /* the program has left a core, if one is wanted */
-    sigset_t all;
-    sigfillset(&all);
+    sigset_t one;              /* others may be pending */
+    sigemptyset(&one);
+    sigaddset(&one, ending.status);
     signal(ending.status, SIG_DFL);
-    sigprocmask(SIG_UNBLOCK, &all, NULL);
+    sigprocmask(SIG_UNBLOCK, &one, NULL);
     raise(ending.status);
     exit(128 + ending.status);
 }

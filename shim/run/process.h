@@ -5,6 +5,7 @@
 #ifndef PROCESS_H
 #define PROCESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -17,8 +18,9 @@ struct ending {
    it is SIGCHLD or has got there. */
 void process_pass_signal(int signals, pid_t to);
 
-/* Closes every descriptor but the COUNT in KEPT, so that the program's pipes and files are closed
-   when it closes them; points the first three nowhere. */
+/* Closes every descriptor but the COUNT in KEPT, the first of which is open, so that the program's
+   pipes and files are closed when it closes them.  The first three, but for those in KEPT, are made
+   what the first in KEPT is, so that nothing else gets their numbers. */
 void process_leave_descriptors(const int *kept, size_t count);
 
 /* Ends this process as another ended. */

@@ -26,7 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
@@ -180,22 +179,17 @@ bool trap_installed(void) {
     return syscall(SYS_bind, -1, NULL, IS_IT_TRAPPED) && errno == EALREADY;
 }
 
-bool trap_share_request(struct trap *trap) {
-    enum { ROOM = 4096 }; /* for a struct seccomp_notif of any kernel */
-    trap->request = mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    return trap->request != MAP_FAILED;
-}
-
-bool trap_open(struct trap *trap, int listener) {
+bool trap_open(struct trap *trap, int listener, const struct ports *ports, bool log) {
+    *trap = (struct trap){
+        .listener = listener, .log = log, .ports = ports, .killable = can_wait_killable()};
     if (seccomp(SECCOMP_GET_NOTIF_SIZES, 0, &trap->sizes))
         return false;
-    trap->listener = listener;
-    trap->killable = can_wait_killable();
     /* Since Linux 6.6, for speed: program and supervisor take turns on one processor. */
     on_listener(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS,
                 (void *)SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+    trap->request = malloc(trap->sizes.seccomp_notif);
     trap->response = calloc(1, trap->sizes.seccomp_notif_resp);
-    return trap->response;
+    return trap->request && trap->response;
 }
 
 /* The process that thread TID is of, from proc(5); TID itself if that cannot be read. */
@@ -344,36 +338,23 @@ static int error_when_stopped(pid_t tid) {
     return read_result(tid, &result) ? -result : EINTR;
 }
 
-/* Writes the log's line on the program's own stderr. */
-static void log_outcome(const struct share *share, pid_t tid, int bind_error) {
-    int program_stderr = trap_take(tid, STDERR_FILENO);
-    if (program_stderr < 0)
-        return;
-    dup2(program_stderr, STDERR_FILENO);
-    close(program_stderr);
-    share_log(share, process_of(tid), bind_error);
-    int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
-    dup2(nowhere, STDERR_FILENO);
-    close(nowhere);
-}
-
 /* Has the socket of the call shared.  Returns whether the call has been made, its thread stopped;
    else it is still to go on. */
 static bool share_call(const struct trap *trap, const struct call *call, struct share *share) {
     int bind_error = 0;
-    share_before(share, &trap->ports);
+    share_before(share, trap->ports);
     if (share->plan == PORTS_IGNORE || (share->plan == PORTS_LEAVE_OUT && !trap->log))
         return false;
     bool stops = will_stop(trap, call->tid);
     if (stops) {
         let_go_on(trap);
         bind_error = error_when_stopped(call->tid);
-        share_after(share, &trap->ports, bind_error);
+        share_after(share, trap->ports, bind_error);
     } else if (share->plan == PORTS_SHARE_AFTER) {
         share->option_error = EPERM; /* as of ptrace(2) */
     }
     if (trap->log)
-        log_outcome(share, call->tid, bind_error);
+        share_log(share, process_of(call->tid), bind_error);
     return stops;
 }
 
@@ -400,9 +381,4 @@ void trap_answer(struct trap *trap) {
     if (on_listener(trap->listener, SECCOMP_IOCTL_NOTIF_RECV, trap->request))
         return; /* ENOENT: the thread has been killed meanwhile */
     answer_request(trap);
-}
-
-void trap_answer_last(struct trap *trap) {
-    if (trap->request->id && still_waits(trap))
-        answer_request(trap);
 }

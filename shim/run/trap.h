@@ -14,7 +14,7 @@
 struct trap {
     int listener;
     bool log; /* LIBREUSE_LOG */
-    struct ports ports;
+    const struct ports *ports;
     bool killable; /* a received call waits on through signals: Linux 5.19 */
     struct seccomp_notif_sizes sizes;
     struct seccomp_notif *request;
@@ -31,21 +31,12 @@ int trap_install(void);
 /* Whether the calls of this process are trapped by a reuse-run already. */
 bool trap_installed(void);
 
-/* Gives TRAP room for a request, that a child process will share; returns false and errno. */
-bool trap_share_request(struct trap *trap);
+/* Makes TRAP ready to answer by PORTS what LISTENER has, and to say what comes of it on standard
+   error if LOG; returns false and errno. */
+bool trap_open(struct trap *trap, int listener, const struct ports *ports, bool log);
 
-/* Makes TRAP ready to answer; returns false and errno. */
-bool trap_open(struct trap *trap, int listener);
-
-/*
- * Answers one call that TRAP->listener has ready.  Leaves stderr, which must be open, pointing at
- * /dev/null if it logs.
- */
+/* Answers one call that TRAP->listener has ready. */
 void trap_answer(struct trap *trap);
-
-/* Answers the call that another process has received by this TRAP and, killed, not answered: the
-   kernel gives out a call once. */
-void trap_answer_last(struct trap *trap);
 
 /* A duplicate of descriptor FD of process PID; -1 and errno (pidfd_getfd(2)). */
 int trap_take(pid_t pid, int fd);
