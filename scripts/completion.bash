@@ -50,7 +50,7 @@ _libreuse() {
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null || true
     elif [[ $tool == *reuse-group ]]; then
-        words=$("$tool" --tsv --no-wait 2>/dev/null | awk -F '\t' 'NR > 1 { print $3 "/" $1 }')
+        words=$("$tool" --tsv --no-wait 2>/dev/null | awk -F '\t' 'NR > 1 { sub(/lite/, "", $1); print $3 "/" $1 }')
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word" | sort --unique)
     elif [[ $tool == *reuse-cgroup ]]; then
         _libreuse_has_program || mapfile -t COMPREPLY < <(compgen -W "$(_libreuse_cgroups "$tool")" -- "$word")

@@ -310,10 +310,11 @@ print(socket(type=SOCK_DGRAM).getsockopt(SOL_SOCKET, SO_RCVBUF))')
     servers 2 http-server "$port"
     group --tsv "$port"
     [[ ${#lines[@]} -eq 3 ]]
-    is "PROTO ADDRESS PORT NO PID USER SHARED WAITING LIMIT COMMAND PROBLEMS INODE" "${lines[0]//$'\t'/ }"
+    is "PROTO ADDRESS PORT NO PID USER SHARED WAITING LIMIT COMMAND PROBLEMS INODE PLACE" \
+        "${lines[0]//$'\t'/ }"
     local inode
     inode=$(find "/proc/${pids[0]}/fd" -lname 'socket:*' -printf '%l')
-    is "tcp|127.0.0.1|$port|0|${pids[0]}|root|yes|0|128|$programs/http-server $port|-|${inode//[^0-9]/}" \
+    is "tcp|127.0.0.1|$port|0|${pids[0]}|root|yes|0|128|$programs/http-server $port|-|${inode//[^0-9]/}|-" \
         "${lines[1]//$'\t'/|}"
 }
 
@@ -347,7 +348,7 @@ shown() {
     group --tsv "$port"
     [[ ${#lines[@]} -eq 2 ]]
     says "import socket,time?s="
-    is 12 "$(awk -F '\t' 'END { print NF }' <<<"$output")"
+    is 13 "$(awk -F '\t' 'END { print NF }' <<<"$output")"
 }
 
 @test "control characters in a command line are not printed" {
@@ -428,7 +429,7 @@ while True:
     eventually steady_bound
     # The tables of one read each were wrong in one of 15 tries.
     for _ in {1..40}; do
-        "$build/reuse-group" --tsv --no-wait "$port" | awk -F '\t' 'NR > 1 { print $NF }' >inodes
+        "$build/reuse-group" --tsv --no-wait "$port" | awk -F '\t' 'NR > 1 { print $12 }' >inodes
         is 0 "$(sort inodes | uniq -d | wc -l)"
         is 900 "$(grep --count --line-regexp --file=churn.log inodes)"
     done
@@ -741,7 +742,7 @@ moves() {
     run man --warnings -l "$root/shim/group/reuse-group.1"
     [[ $status -eq 0 ]]
     keeps_quiet_of "warning"
-    for option in --tsv --steer --unsteer --help --version; do
+    for option in --tsv --no-wait --places --steer --unsteer --help --version; do
         says "$option"
     done
 }
@@ -820,6 +821,124 @@ moves() {
     servers 1 http-server "$port"
     group --steer 2 "$port"
     is "${pids[0]} 20" "$(answers 20 127.0.0.1)"
+}
+
+# places PORT: "PID PLACE" of each member, as --places finds them.
+places() {
+    "$build/reuse-group" --tsv --places "$1" | awk -F '\t' 'NR > 1 { print $5, $13 }'
+}
+
+# lead_there HOST: whether each member of the port gets what is steered to its place.
+lead_there() {
+    local pid place
+    places "$port" >found
+    [[ $(wc -l <found) -gt 2 ]]
+    while read -r pid place; do
+        group --steer="$place" "$port"
+        is "$pid 5" "$(answers 5 "$1")"
+    done <found
+}
+
+@test "the places that members have after others have left are found" {
+    local at host first
+    for at in 127.0.0.1 0.0.0.0 '[::1]' '[::]'; do
+        port=$((port + 1000))
+        host=${at/#0.0.0.0/127.0.0.1}
+        servers 6 http-server "$at:$port"
+        is "$(paste -d ' ' <(printf '%s\n' "${pids[@]}") <(seq 0 5))" "$(places "$port")"
+        for first in 1 3; do
+            kill "${pids[first]}"
+            wait "${pids[first]}" || true
+        done
+        is "${pids[*]:0:1} ${pids[2]} ${pids[*]:4}" "$(cells PID "$port")"
+        # The last got the place of the second, and who was last then that of the fourth.
+        is "0 2 3 1" "$(places "$port" | cut -d ' ' -f 2 | paste -sd ' ')"
+        lead_there "${host/'[::]'/127.0.0.1}"
+    done
+}
+
+@test "places are found for UDP and MPTCP, and for one device" {
+    servers 5 udp-server "$port"
+    kill "${pids[0]}"
+    wait "${pids[0]}" || true
+    is "1 2 3 0" "$(places "$port" | cut -d ' ' -f 2 | paste -sd ' ')"
+    for _ in 1 2 3; do
+        start device with_shim "$programs/hold" -i lo $((port + 1000))
+        eventually holds "$pid" --listening --tcp
+    done
+    is "0 1 2" "$(places $((port + 1000)) | cut -d ' ' -f 2 | paste -sd ' ')"
+    port=$((port + 2000))
+    mptcp_servers 4 "$port"
+    kill "${pids[0]}"
+    wait "${pids[0]}" || true
+    is "1 2 0" "$(places "$port" | cut -d ' ' -f 2 | paste -sd ' ')"
+    lead_there 127.0.0.1
+}
+
+@test "places of hundreds that come and go are found" {
+    start many python3 -c "
+import os, random, socket, time
+def member():
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind(('127.0.0.1', $port))
+    s.listen()
+    return s
+members = [member() for _ in range(300)]
+for _ in range(500):
+    if len(members) > 200 and random.random() < 0.6:
+        place = random.randrange(len(members))
+        members[place].close()
+        members[place] = members[-1]
+        members.pop()
+    else:
+        members.append(member())
+for place, one in enumerate(members):
+    print(os.fstat(one.fileno()).st_ino, place)
+print('all', flush=True)
+time.sleep(100)"
+    eventually grep --quiet all many.log
+    "$build/reuse-group" --tsv --places "$port" | awk -F '\t' 'NR > 1 { print $12, $13 }' | sort >found
+    sed '/all/d' many.log | sort | diff - found
+}
+
+@test "a place is not told where it was not looked for, or cannot be found" {
+    servers 2 http-server "$port"
+    is "- -" "$(cells PLACE "$port")"
+    group "$port"
+    keeps_quiet_of PLACE
+    group --places "$port"
+    [[ $status -eq 0 ]]
+    says "NO  PLACE "
+    # One that was given to another user is still in the group of the user who had it.
+    start given with_shim "$programs/hold" -u 65534 "$port"
+    eventually listening 3 "$port"
+    eventually shown_given
+    run --separate-stderr "$build/reuse-group" --tsv --places "$port"
+    [[ $status -eq 2 && ${#stderr_lines[@]} -eq 1 ]]
+    [[ $stderr == "reuse-group: cannot find the places in tcp 127.0.0.1 port $port: it changes"* ]]
+    is "- - -" "$(tail -n +2 <<<"$output" | cut -f 13 | paste -sd ' ')"
+}
+
+# shown_given: whether a member of the port is another user's.
+shown_given() {
+    [[ $(cells PROBLEMS "$port") == *other-user* ]]
+}
+
+@test "places are found by the members' user, and by nobody else but root" {
+    publish
+    for _ in 1 2 3; do
+        LD_PRELOAD=$public/libreuse.so start own as_nobody "$public/http-server" "$port"
+        eventually holds "$pid" --listening --tcp
+    done
+    group_as_nobody --tsv --places "$port"
+    [[ $status -eq 0 ]]
+    is "0 1 2" "$(tail -n +2 <<<"$output" | cut -f 13 | paste -sd ' ')"
+    is "0 1 2" "$(places "$port" | cut -d ' ' -f 2 | paste -sd ' ')"
+    run --separate-stderr setpriv --reuid 65533 --regid 65533 --clear-groups \
+        "$public/reuse-group" --tsv --places "$port"
+    [[ $status -eq 2 && $stderr == *"port $port: Operation not permitted" ]]
+    is "- - -" "$(tail -n +2 <<<"$output" | cut -f 13 | paste -sd ' ')"
 }
 
 @test "a range that the group does not have is refused, and nothing is steered" {

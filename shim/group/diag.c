@@ -136,12 +136,16 @@ static int take_all(int line, diag_fn *each, void *data) {
     }
 }
 
+int diag_open(void) {
+    return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+}
+
 int diag_dump(const struct diag_query *query, diag_fn *each, void *data) {
     if (query->port_count > DIAG_PORTS) {
         errno = E2BIG;
         return -1;
     }
-    int line = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    int line = diag_open();
     if (line < 0)
         return -1;
     int result = ask(line, query);
@@ -153,6 +157,10 @@ int diag_dump(const struct diag_query *query, diag_fn *each, void *data) {
     return result;
 }
 
+uint64_t diag_cookie(const struct inet_diag_msg *message) {
+    return message->id.idiag_cookie[0] | (uint64_t)message->id.idiag_cookie[1] << 32;
+}
+
 const void *diag_attribute(const struct diag_answer *answer, unsigned short type, size_t size) {
     unsigned left = answer->length;
     const struct rtattr *attribute = answer->attributes;
@@ -160,4 +168,38 @@ const void *diag_attribute(const struct diag_answer *answer, unsigned short type
         if (attribute->rta_type == type && RTA_PAYLOAD(attribute) >= size)
             return RTA_DATA(attribute);
     return NULL;
+}
+
+uint64_t diag_choose(int line, const struct diag_packet *packet) {
+    struct {
+        struct nlmsghdr header;
+        struct inet_diag_req_v2 request;
+    } message = {
+        .header = {.nlmsg_len = sizeof message,
+                   .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                   .nlmsg_flags = NLM_F_REQUEST},
+        .request = {.sdiag_family = packet->family,
+                    .sdiag_protocol = packet->protocol,
+                    .id = {.idiag_if = packet->device,
+                           .idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE}}},
+    };
+    struct inet_diag_sockid *id = &message.request.id;
+    bool tcp = packet->protocol == IPPROTO_TCP; /* what is source and destination differs */
+    memcpy(tcp ? id->idiag_src : id->idiag_dst, packet->address, sizeof packet->address);
+    memcpy(tcp ? id->idiag_dst : id->idiag_src, packet->peer, sizeof packet->peer);
+    *(tcp ? &id->idiag_sport : &id->idiag_dport) = htons(packet->port);
+    *(tcp ? &id->idiag_dport : &id->idiag_sport) = htons(packet->peer_port);
+
+    _Alignas(struct nlmsghdr) char answer[4096];
+    if (send(line, &message, sizeof message, 0) < 0)
+        return 0;
+    ssize_t length = recv(line, answer, sizeof answer, 0);
+    if (length < 0)
+        return 0;
+    const struct nlmsghdr *header = (const void *)answer;
+    const struct inet_diag_msg *chosen = NLMSG_DATA(header);
+    errno = header->nlmsg_type == NLMSG_ERROR ? end_error(header) : EBADMSG;
+    if (header->nlmsg_type != SOCK_DIAG_BY_FAMILY || (size_t)length < NLMSG_LENGTH(sizeof *chosen))
+        return 0;
+    return diag_cookie(chosen);
 }

@@ -43,8 +43,26 @@ typedef bool diag_fn(const struct diag_answer *answer, void *data);
  */
 int diag_dump(const struct diag_query *query, diag_fn *each, void *data);
 
+/* A packet that might come: from a port of a peer to a port of the local end. */
+struct diag_packet {
+    uint8_t protocol, family;
+    uint16_t port, peer_port;
+    uint8_t address[16], peer[16]; /* the first 4 of them for AF_INET */
+    uint32_t device;               /* 0: none in particular */
+};
+
+/* A line to the kernel for diag_choose(), to be closed; -1 and errno. */
+int diag_open(void);
+
+/* The cookie of the listening or bound socket that the kernel would choose for PACKET by its hash,
+   whether or not the group is steered; 0 and errno, ENOENT if there is none. */
+uint64_t diag_choose(int line, const struct diag_packet *packet);
+
 /* As many ports as a filter has room for, in an attribute of 65,535 octets. */
 enum { DIAG_PORTS = 3275 };
+
+/* The socket's SO_COOKIE. */
+uint64_t diag_cookie(const struct inet_diag_msg *message);
 
 /* The attribute TYPE of ANSWER if it is there, with at least SIZE octets; or NULL. */
 const void *diag_attribute(const struct diag_answer *answer, unsigned short type, size_t size);

@@ -4,9 +4,11 @@
 #define _GNU_SOURCE
 #include "members.h"
 #include "holders.h"
+#include "places.h"
 #include "tool.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,10 +158,15 @@ static void judge(struct member *member, uid_t user, bool others_move) {
     member->problems[STOPPED] = is_stopped(socket);
 }
 
+/* Whether MEMBER is steered with those of USER. */
+static bool is_steered(const struct member *member, uid_t user) {
+    return member->number >= 0 && member->socket->user == user;
+}
+
 unsigned members_numbered(const struct group *group, uid_t user) {
     unsigned result = 0;
     for (size_t i = 0; i < group->count; i++)
-        result += group->members[i].number >= 0 && group->members[i].socket->user == user;
+        result += is_steered(&group->members[i], user);
     return result;
 }
 
@@ -181,8 +188,27 @@ void members_judge(struct group *group) {
         struct member *member = &group->members[i];
         judge(member, group->members->socket->user, moving > member->moved);
         bool in = shared && !member->problems[NOT_SHARED];
+        member->place = -1;
         member->number = in ? next_number(group, i) : -1;
     }
+}
+
+bool members_find_places(struct group *group, uid_t user) {
+    enum { TRIES = 5 };
+    const struct socket *sockets[PLACES_MOST];
+    unsigned places[PLACES_MOST];
+    size_t count = members_numbered(group, user), used = 0;
+    for (size_t i = 0; count <= PLACES_MOST && i < group->count; i++)
+        if (is_steered(&group->members[i], user))
+            sockets[used++] = group->members[i].socket;
+    bool found = places_find(sockets, count, places);
+    for (int i = 0; !found && errno == EAGAIN && i < TRIES; i++)
+        found = places_find(sockets, count, places);
+    used = 0;
+    for (size_t i = 0; found && i < group->count; i++)
+        if (is_steered(&group->members[i], user))
+            group->members[i].place = (int)places[used++];
+    return found;
 }
 
 const char *members_protocol(const struct socket *socket) {

@@ -17,6 +17,7 @@ enum problem { NOT_SHARED, OTHER_USER, SEVERAL_HOLDERS, FULL, NOT_MOVING, STOPPE
 struct member {
     struct socket *socket;
     int number; /* in order of joining, from 0; -1 if in no group */
+    int place;  /* in the kernel's array (steer.h), by members_find_places(); -1 if not known */
     /* Of its queue: it was empty or got shorter, or had no room, while it was looked at. */
     bool moved, full;
     bool problems[PROBLEM_KINDS];
@@ -55,6 +56,10 @@ bool members_drop_closed(struct member *members, size_t *count, const struct soc
 
 /* Gives the members of GROUP their numbers, and finds what is wrong with them. */
 void members_judge(struct group *group);
+
+/* Finds the places of those members of GROUP, judged, that are USER's (places.h); returns false and
+   errno, EAGAIN if it changes all the time. */
+bool members_find_places(struct group *group, uid_t user);
 
 /* "tcp", "udp" or "udplite"; the address of SOCKET as people write it, to be freed, the device
    after it where the socket is bound to one. */

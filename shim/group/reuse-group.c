@@ -32,7 +32,7 @@ const struct tool tool = {
     .name = "reuse-group",
     .failure = EXIT_TROUBLE,
     .usage =
-        "Usage: reuse-group [--tsv] [--no-wait] [PORTS]...\n"
+        "Usage: reuse-group [--tsv] [--no-wait] [--places] [PORTS]...\n"
         "  or:  reuse-group --steer=FIRST[-LAST] PORTS...\n"
         "  or:  reuse-group --unsteer PORTS...\n"
         "Show who listens on PORTS, and what is wrong there; without any, who shares one.\n"
@@ -40,8 +40,10 @@ const struct tool tool = {
         "\n"
         "      --tsv              write tab-separated values, for scripts\n"
         "      --no-wait          do not look for half a second whether queues move\n"
+        "      --places           find out the kernel's numbers for the members\n"
         "      --steer=RANGE      give new connections and flows only to members FIRST to LAST\n"
-        "                           of the group, numbered in order of joining from 0\n"
+        "                           of the group, by the kernel's numbers, which are those in\n"
+        "                           order of joining from 0 until one has left\n"
         "      --unsteer          give them to all members again\n"
         "      --help             display this help and exit\n"
         "      --version          output version information and exit\n"
@@ -62,7 +64,7 @@ struct wanted {
 struct command {
     enum action action;
     unsigned first, last; /* to steer to */
-    bool tsv, no_wait;
+    bool tsv, no_wait, places;
     struct wanted *wanted;
     size_t wanted_count;
 };
@@ -195,7 +197,8 @@ static bool steer(const struct steered *steered, const struct steer_plan *plan) 
     return done;
 }
 
-/* Makes room for as many descriptors as there may be: each group takes one. */
+/* Makes room for as many descriptors as there may be: each group to steer takes one, and each
+   member whose place is to be found. */
 static void raise_limit(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
@@ -206,7 +209,6 @@ static void raise_limit(void) {
 
 /* Steers every group of MEMBERS, or none of them if one cannot be. */
 static void steer_all(struct member *members, size_t count, const struct command *command) {
-    raise_limit();
     struct steered *all = tool_got(calloc(count, sizeof *all));
     size_t groups = 0;
     unsigned places[UINT16_MAX + 1];
@@ -229,6 +231,25 @@ static void steer_all(struct member *members, size_t count, const struct command
                   steering_advice(error));
     }
     free(all); /* the descriptors end with the process */
+}
+
+/* Finds the places of the members of GROUP, of each of its users'; says so and returns false if
+   that cannot be. */
+static bool find_places(struct group *group) {
+    for (size_t i = 0; i < group->count; i++) {
+        if (group->members[i].number != 0) /* the first of its user's */
+            continue;
+        if (members_find_places(group, group->members[i].socket->user))
+            continue;
+        const char *reason = errno == EAGAIN ? "it changes all the time, or has a member that "
+                                               "is not shown to be in it"
+                                             : strerror(errno);
+        char *name = group_text(group);
+        fprintf(stderr, "reuse-group: cannot find the places in %s: %s\n", name, reason);
+        free(name);
+        return false;
+    }
+    return true;
 }
 
 /* ------------------------------------------------------------------------ the command, and main */
@@ -264,10 +285,11 @@ static void read_range(struct command *command, const char *range) {
 }
 
 static void read_command(struct command *command, int argc, char **argv) {
-    enum { TSV = 256, NO_WAIT, STEER_OPTION, UNSTEER_OPTION };
+    enum { TSV = 256, NO_WAIT, PLACES, STEER_OPTION, UNSTEER_OPTION };
     static const struct option options[] = {
         {"tsv", no_argument, NULL, TSV},
         {"no-wait", no_argument, NULL, NO_WAIT},
+        {"places", no_argument, NULL, PLACES},
         {"steer", required_argument, NULL, STEER_OPTION},
         {"unsteer", no_argument, NULL, UNSTEER_OPTION},
         TOOL_OPTIONS,
@@ -283,6 +305,9 @@ static void read_command(struct command *command, int argc, char **argv) {
             break;
         case NO_WAIT:
             command->no_wait = true;
+            break;
+        case PLACES:
+            command->places = true;
             break;
         case STEER_OPTION:
             command->action = STEER;
@@ -324,6 +349,8 @@ int main(int argc, char **argv) {
     struct command command = {0};
     struct sockets sockets;
     read_command(&command, argc, argv);
+    if (command.places || command.action != SHOW)
+        raise_limit();
     const struct sockets_query query = {.wanted = is_wanted, .context = &command};
     if (!sockets_read(&sockets, &query))
         fail_reading();
@@ -344,11 +371,13 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < count; i += group.count) {
         group = members_group(&members[i], count - i);
         members_judge(&group);
+        if (command.places && !find_places(&group))
+            status = EXIT_TROUBLE;
     }
     if (command.action != SHOW && status == EXIT_SUCCESS)
         steer_all(members, count, &command);
     else if (command.action == SHOW && count)
-        table_print(members, count, command.tsv);
+        table_print(members, count, command.tsv, command.places);
     free(members);
     free(command.wanted);
     sockets_free(&sockets);

@@ -52,7 +52,7 @@ static bool take(const struct diag_answer *answer, void *data) {
     socket->device = message->id.idiag_if;
     socket->user = message->idiag_uid;
     socket->inode = message->idiag_inode;
-    socket->cookie = message->id.idiag_cookie[0] | (uint64_t)message->id.idiag_cookie[1] << 32;
+    socket->cookie = diag_cookie(message);
     socket->waiting = message->idiag_rqueue;
     socket->limit = message->idiag_wqueue;
     const uint8_t *ipv6_only = diag_attribute(answer, INET_DIAG_SKV6ONLY, sizeof *ipv6_only);

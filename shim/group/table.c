@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { COLUMNS = 12 };
+enum { COLUMNS = 13 };
 enum column {
     PROTOCOL,
     ADDRESS,
@@ -26,7 +26,8 @@ enum column {
     LIMIT,
     COMMAND,
     PROBLEMS, /* this and what follows for scripts alone */
-    INODE
+    INODE,
+    PLACE /* for people too, if they ask for it */
 };
 
 /* Longer command lines are cut off, for people. */
@@ -130,6 +131,7 @@ static struct row row_of(const struct member *member, struct names *names, bool 
         [COMMAND] = command_text(socket, tsv),
         [PROBLEMS] = problems_text(member->problems),
         [INODE] = tool_text("%u", socket->inode),
+        [PLACE] = member->place < 0 ? tool_text("-") : tool_text("%d", member->place),
     }};
 }
 
@@ -139,15 +141,19 @@ static void print_tsv(const struct row *row) {
 }
 
 static bool is_numeric(enum column column) {
-    return column == PORT || column == NUMBER || column == PID || column == WAITING ||
-           column == LIMIT;
+    return column == PORT || column == NUMBER || column == PLACE || column == PID ||
+           column == WAITING || column == LIMIT;
 }
 
-/* Prints all but the problems, aligned; a group's line tells of those. */
-static void print_row(const struct row *row, const int widths[COLUMNS]) {
-    for (int column = 0; column < COMMAND; column++)
-        printf(is_numeric((enum column)column) ? "%*s  " : "%-*s  ", widths[column],
-               row->cells[column]);
+/* Prints all but the problems, aligned, with PLACES the place too; a group's line tells of what is
+   wrong. */
+static void print_row(const struct row *row, const int widths[COLUMNS], bool places) {
+    static const enum column shown[] = {PROTOCOL, ADDRESS, PORT,   NUMBER,  PLACE,
+                                        PID,      USER,    SHARED, WAITING, LIMIT};
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
+        if (shown[i] != PLACE || places)
+            printf(is_numeric(shown[i]) ? "%*s  " : "%-*s  ", widths[shown[i]],
+                   row->cells[shown[i]]);
     printf("%s\n", row->cells[COMMAND]);
 }
 
@@ -218,9 +224,9 @@ static bool is_seen(const struct member *member) {
     return member->socket->holder_count && member->socket->shared != SHARED_UNKNOWN;
 }
 
-void table_print(struct member *members, size_t count, bool tsv) {
+void table_print(struct member *members, size_t count, bool tsv, bool places) {
     static const struct row title = {{"PROTO", "ADDRESS", "PORT", "NO", "PID", "USER", "SHARED",
-                                      "WAITING", "LIMIT", "COMMAND", "PROBLEMS", "INODE"}};
+                                      "WAITING", "LIMIT", "COMMAND", "PROBLEMS", "INODE", "PLACE"}};
     struct row *rows = tool_got(calloc(count, sizeof *rows));
     int widths[COLUMNS];
     for (int column = 0; column < COLUMNS; column++)
@@ -237,14 +243,14 @@ void table_print(struct member *members, size_t count, bool tsv) {
     if (tsv)
         print_tsv(&title);
     else
-        print_row(&title, widths);
+        print_row(&title, widths, places);
     for (size_t i = 0; i < count;) {
         struct group group = members_group(&members[i], count - i);
         for (size_t end = i + group.count; i < end; i++) {
             if (tsv)
                 print_tsv(&rows[i]);
             else
-                print_row(&rows[i], widths);
+                print_row(&rows[i], widths, places);
         }
         if (!tsv)
             print_verdict(&group, &names);

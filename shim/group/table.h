@@ -7,7 +7,8 @@
 
 #include "members.h"
 
-/* Prints the table of COUNT members, judged, to standard output; as tab-separated values if TSV. */
-void table_print(struct member *members, size_t count, bool tsv);
+/* Prints the table of COUNT members, judged, to standard output; as tab-separated values if TSV.
+   With PLACES, people are shown the members' places. */
+void table_print(struct member *members, size_t count, bool tsv, bool places);
 
 #endif
