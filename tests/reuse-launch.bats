@@ -374,25 +374,26 @@ have_answered() {
 }
 
 @test "keep-alive clients: a reload closes idle connections, and no request is lost" {
-    # Idle connections are closed after half of the time, when the clients have not yet done all.
-    launched kept -n 2 --drain=16 -- \
+    # Idle connections are closed after half of the time, while the clients have more to ask.
+    launched kept -n 2 --drain=10 -- \
         python3 "$BATS_TEST_DIRNAME/programs/keep-alive-server.py" 8000 0.3
     local launcher=$pid number
     # Each thinks for two seconds between requests, over one connection.
     for number in 1 2 3 4; do
         start "client$number" curl --silent --show-error --noproxy '*' --rate 30/m \
-            --write-out '%{http_code} %{num_connects}\n' "http://127.0.0.1:8000/[1-7]" --output /dev/null
+            --write-out '%{http_code} %{num_connects}\n' "http://127.0.0.1:8000/[1-10]" \
+            --output "answer$number.#1"
     done
     for number in 1 2 3 4; do
-        eventually test -s "client$number.log"
+        eventually test -s "answer$number.1"
     done
     reload kept "$launcher"
     said kept 0 'still busy'
     for number in "${started[@]:1}"; do
         wait "$number"
     done
-    [[ $(cat client?.log | grep --count '^200 ') -eq 28 ]]
-    [[ $(cat client?.log | wc -l) -eq 28 ]]
+    [[ $(cat client?.log | grep --count '^200 ') -eq 40 ]]
+    [[ $(cat client?.log | wc -l) -eq 40 ]]
     # The reload closed some, else the test shows nothing.
     [[ $(awk '{ sum += $2 } END { print sum }' client?.log) -gt 4 ]]
     stop kept "$launcher"
