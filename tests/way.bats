@@ -51,6 +51,20 @@ way_of() {
     [[ $odd -eq 1 && $even -eq 1 ]]
 }
 
+@test "whatever a program file says of itself, nothing is read beyond its end" {
+    echo 'int main(void) { return 0; }' >main.c
+    echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' >probe.c
+    clang -fsanitize=fuzzer,address,undefined probe.c -o probe >&2 || skip "clang makes no fuzzers"
+    clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+        "$root"/tests/fuzz/elf.c "$root"/shim/run/elf_file.c -o fuzz
+    mkdir files
+    gcc -s -Wl,-z,noseparate-code -o files/one main.c
+    gcc -m32 -s -Wl,-z,noseparate-code -o files/two main.c >&2 || true
+    run -0 ./fuzz -seed="${SEED:-1}" -runs="$(times 5000 1000000)" -max_len=20000 \
+        -print_final_stats=1 files
+    [[ $output =~ stat::new_units_added:\ +([0-9]+) && ${BASH_REMATCH[1]} -gt 20 ]]
+}
+
 # --- wrappers
 
 @test "a static program behind another that runs it is watched, and -v says why" {
