@@ -60,9 +60,9 @@ CAN_CGROUP := $(shell echo 'int known = BPF_PROG_BIND_MAP;' | \
     $(if $(KERNEL_HEADERS),gcc,$(CC)) $(CPPFLAGS) -fsyntax-only -include linux/bpf.h -x c - \
     2>/dev/null && echo yes)
 
-PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-group $(if $(CAN_CGROUP),build/reuse-cgroup)
+PROGRAMS = $(if $(CAN_RUN),build/reuse-run) build/reuse-launch build/reuse-group $(if $(CAN_CGROUP),build/reuse-cgroup)
 
-SCRIPTS = scripts/reuse-launch scripts/reuse-spread
+SCRIPTS = scripts/reuse-spread
 TOOLS = $(notdir $(PROGRAMS) $(SCRIPTS))
 MANUALS = shim/libreuse.so.8 $(foreach tool,$(PROGRAMS:build/reuse-%=%),$(wildcard shim/$(tool)/reuse-$(tool).[18])) $(SCRIPTS:%=%.1)
 
@@ -80,6 +80,12 @@ RUN_SOURCES = $(wildcard shim/run/*.c) shim/tool.c shim/share.c shim/log.c shim/
 build/reuse-run: $(RUN_SOURCES) $(HEADERS) Makefile build/libdirs | $(KERNEL_HEADERS)
 	$(call say,CC)$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' -DLIBDIR='"$(libdir)"' -DLIB32DIR='"$(lib32dir)"' \
 	    $(RUN_SOURCES) $(LDFLAGS) -o $@
+
+LAUNCH_SOURCES = $(wildcard shim/launch/*.c) shim/tool.c \
+    $(filter-out %/reuse-group.c %/table.c,$(wildcard shim/group/*.c))
+
+build/reuse-launch: $(LAUNCH_SOURCES) $(HEADERS) Makefile | build $(KERNEL_HEADERS)
+	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(LAUNCH_SOURCES) $(LDFLAGS) -o $@
 
 GROUP_SOURCES = $(wildcard shim/group/*.c) shim/tool.c shim/ports.c
 

@@ -39,7 +39,7 @@ _libreuse() {
         words=-f
         [[ $before != -- ]] || words=-c
         mapfile -t COMPREPLY < <(compgen "$words" -- "$word" | sort --unique)
-    elif [[ $before == --signal ]]; then
+    elif [[ $before == --@(signal|relay) ]]; then
         mapfile -t COMPREPLY < <(compgen -A signal -- "SIG${word#SIG}")
     elif [[ $before == --pid-file ]]; then
         mapfile -t COMPREPLY < <(compgen -f -- "$word")

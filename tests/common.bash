@@ -9,7 +9,6 @@ common_setup() {
     programs=$build/tests
     shim=$build/libreuse.so
     launch=$build/reuse-launch
-    [[ -x $launch ]] || launch=$root/scripts/reuse-launch
     started=()
     unset LD_PRELOAD LIBREUSE_PORTS LIBREUSE_LOG
     cd "$BATS_TEST_TMPDIR" || return

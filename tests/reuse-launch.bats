@@ -117,7 +117,7 @@ export -f wait_for_go
 @test "the copies have the environment that reuse-launch has, and no descriptor more" {
     # The names are those of variables of the script.
     export prefix=/usr pids=7 environment=x due='a  b'
-    printf '%s\n' '#!/bin/sh' 'env | grep -v "^LIBREUSE_COPY\|^LIBREUSE_LAUNCH\|^_=\|^SHLVL=" | sort' \
+    printf '%s\n' '#!/bin/sh' 'env | grep -v "^LIBREUSE_COPY\|^LIBREUSE_SLOT\|^LIBREUSE_LAUNCH\|^_=\|^SHLVL=" | sort' \
         'ls /proc/self/fd | wc -l' >asked
     chmod +x asked
     start plain ./asked
@@ -483,7 +483,7 @@ stop_but_stranger() {
     listening 1 8000
 }
 
-@test "somebody who joins amidst a reload is told, and the reload goes on without steering" {
+@test "somebody who joins amidst a reload is told, and no obstacle to it" {
     launched amidst -n 2 -- bash -c '[[ ! -e slow ]] || wait_for_go; exec "$0" 8000' "$server"
     local launcher=$pid
     touch slow
@@ -494,8 +494,9 @@ stop_but_stranger() {
     local stranger=$pid
     eventually listening 3 8000
     touch go
-    eventually says amidst "cannot steer: .*somebody else has joined, pid $stranger; requests to the old copies may fail"
     eventually said amidst 1 'reload: .* serve on'
+    eventually says amidst "127.0.0.1:8000/tcp: shared with processes that are not of this service, pid $stranger"
+    said amidst 0 'cannot steer'
     listening 3 8000
     "$root/scripts/reuse-spread" --expect 3 http://127.0.0.1:8000/
     stop_but_stranger amidst "$launcher"
@@ -589,8 +590,8 @@ stop_but_stranger() {
     printf 'GET / HTTP/1.0\r\n' >&"$open"
     kill -TTOU "$launcher"
     eventually spared "$leaving"
-    kill -KILL "$(pids_on 8000 | grep -v "^$leaving\$" | head -n 1)"
-    eventually listening 3 8000
+    kill -KILL "$(pids_on 8000 | grep -v "^\($leaving\|$launcher\)\$" | head -n 1)"
+    eventually copies_listen 3 "$launcher"
     eventually spared "$leaving"
     alive "$leaving"
     printf '\r\n' >&"$open"
@@ -607,6 +608,11 @@ spared() {
         curl --silent --fail --noproxy '*' http://127.0.0.1:8000/
     done >answers
     ! grep --quiet "pid $1\$" answers
+}
+
+# copies_listen N LAUNCHER: whether N copies listen; there may be a placeholder of the launcher's.
+copies_listen() {
+    [[ $(pids_on 8000 | grep --count --invert-match "^$2\$") -eq $1 ]]
 }
 
 @test "a reload right after TTIN takes a copy along that does not listen yet" {
@@ -626,27 +632,6 @@ spared() {
     wait "$wrk"
     [[ $(answered late-load) -gt 100 && $(failed late-load) -eq 0 ]]
     stop late "$launcher"
-}
-
-@test "a tool that fails during a reload does not end the service, nor leave it steered" {
-    mkdir tools
-    cp "$launch" tools/
-    ln -s "$build/reuse-run" "$shim" tools/
-    # Every third look fails, and ss for ever.
-    printf '%s\n' '#!/bin/bash' '[[ $1 != --tsv ]] || echo >>looks' \
-        '[[ $1 != --tsv || $(($(wc -l <looks) % 3)) != 0 ]] || exit 2' "exec $build/reuse-group \"\$@\"" \
-        >tools/reuse-group
-    printf '%s\n' '#!/bin/bash' 'kill -KILL $$' >tools/ss
-    chmod +x tools/*
-    launch=$PWD/tools/reuse-launch
-    PATH=$PWD/tools:$PATH launched failing -n 2 --drain=1 -- "$server" 8000
-    local launcher=$pid round
-    for round in 1 2 3; do
-        reload failing "$launcher"
-    done
-    listening 2 8000
-    "$root/scripts/reuse-spread" --expect 2 http://127.0.0.1:8000/
-    stop failing "$launcher"
 }
 
 @test "a server whose UDP sockets come and go gets ready" {
@@ -796,82 +781,6 @@ while True:
     stop first "$first"
 }
 
-# --- killed in the middle
-
-# tools_that_kill WHAT NTH: makes a folder with reuse-launch and its tools, of which reuse-group
-# kills reuse-launch, once it is armed, before it does WHAT for the NTH time.
-tools_that_kill() {
-    mkdir -p tools
-    cp "$launch" tools/
-    ln -sf "$build/reuse-run" "$shim" tools/
-    cat >tools/reuse-group <<END
-#!/bin/bash
-if [[ -e armed && \$1 == $1* ]]; then
-    echo "\$1" >>asked
-    if [[ \$(wc -l <asked) -eq $2 ]]; then
-        rm armed
-        kill -KILL \$(cat launcher.pid)
-        exit 1
-    fi
-fi
-exec "$build/reuse-group" "\$@"
-END
-    chmod +x tools/reuse-group
-    launch=$PWD/tools/reuse-launch
-}
-
-# dies_in_reload OPTION...: starts two copies, and has reuse-launch be killed in a reload.
-dies_in_reload() {
-    rm -f asked
-    launched dies -n 2 "$@" --pid-file launcher.pid -- "$server" 8000
-    touch armed
-    kill -HUP "$pid"
-    eventually ended "$pid"
-    [[ ! -e armed ]]
-}
-
-# killed_in_reload WHAT NTH: reuse-launch is killed in a reload before reuse-group does WHAT for the
-# NTH time: nothing is left; with --keep, the service goes on, and the next start puts all right.
-killed_in_reload() {
-    tools_that_kill "$1" "$2"
-    dies_in_reload
-    eventually none_left
-
-    dies_in_reload --keep
-    for number in {1..20}; do
-        curl --silent --fail --noproxy '*' --max-time 60 http://127.0.0.1:8000/
-    done
-    launched next -n 2 --keep --pid-file launcher.pid -- "$server" 8000
-    eventually listening 2 8000
-    "$root/scripts/reuse-spread" --expect 2 http://127.0.0.1:8000/
-    # And it can be reloaded.
-    reload next "$pid"
-    said next 0 'cannot steer'
-    "$root/scripts/reuse-spread" --expect 2 http://127.0.0.1:8000/
-    stop next "$pid"
-}
-
-@test "killed while it starts the new copies, reuse-launch leaves a service that answers" {
-    killed_in_reload --tsv 2
-}
-
-@test "killed before it steers to the new copies, reuse-launch leaves a service that answers" {
-    killed_in_reload --steer 2
-}
-
-@test "killed while it drains the old copies, reuse-launch leaves a service that answers" {
-    # The look after the one that found all ready.
-    killed_in_reload --tsv 4
-}
-
-@test "killed before it steers to one new copy, reuse-launch leaves a service that answers" {
-    killed_in_reload --steer 3
-}
-
-@test "killed when it has stopped the old copies, reuse-launch leaves a service that answers" {
-    killed_in_reload --unsteer 1
-}
-
 # --- output, files, processors
 
 @test "--prefix puts the number before every line, without it output is untouched" {
@@ -979,7 +888,7 @@ print("gone", os.waitpid(pid, 0)[1])' "$launch" -n 2 -- "$server" 8000
         [[ ${#lines[@]} -eq 1 && $output == "reuse-launch: -"*": '${value#-n}' is "* ]]
     done
     run -2 "$launch" --no-such-option "$server"
-    [[ $output == *"--no-such-option"*"try 'reuse-launch --help'" ]]
+    [[ $output == *"--no-such-option"*"Try 'reuse-launch --help' for more information." ]]
 }
 
 @test "options end at the program" {
@@ -992,10 +901,10 @@ print("gone", os.waitpid(pid, 0)[1])' "$launch" -n 2 -- "$server" 8000
     run -0 --separate-stderr "$launch" --help
     [[ $output == 'Usage: reuse-launch '* && -z $stderr ]]
     grep -oE -- '--[a-z-]+' <<<"$output" | sort --unique | while read -r option; do
-        grep --quiet --fixed-strings -- "${option//-/\\-}" "$root/scripts/reuse-launch.1"
+        grep --quiet --fixed-strings -- "${option//-/\\-}" "$root/shim/launch/reuse-launch.1"
     done
     run -0 "$launch" --version
     [[ $output == 'reuse-launch (libreuse) '* ]]
     command -v man || skip 'man is not installed'
-    run -0 man --warnings -l "$root/scripts/reuse-launch.1"
+    run -0 man --warnings -l "$root/shim/launch/reuse-launch.1"
 }

@@ -1,0 +1,550 @@
+/*
+ * service.c - see service.h.
+ *
+ * All sockets are asked for at each look, but the processes are looked at only when there is a
+ * socket whose owner is not known: one that none of the copies has, after some looks, is a
+ * stranger's.
+ */
+#define _GNU_SOURCE
+#include "service.h"
+#include "group/diag.h"
+#include "group/holders.h"
+#include "group/members.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* The kernel's states (include/net/tcp_states.h) of a socket that listens, and of one of UDP that
+   is bound and not connected. */
+enum { STATE_CLOSE = 7, STATE_LISTEN = 10 };
+
+/* As often a socket is looked for among the copies'. */
+enum { SEARCHES = 3 };
+
+struct known {
+    uint64_t cookie;
+    uint32_t inode;
+    unsigned searches;
+    struct copy *copy; /* NULL: not found */
+    struct service_holder holder;
+    enum shared shared; /* of a copy's */
+    bool picked;        /* the kernel chose its port */
+};
+
+/* Whether KNOWN is in no group that is of interest. */
+static bool is_apart(const struct known *known) {
+    return known->shared == SHARED_NO || known->picked;
+}
+
+static int by_cookie(const void *left, const void *right) {
+    const struct known *a = left, *b = right;
+    return (a->cookie > b->cookie) - (a->cookie < b->cookie);
+}
+
+static int by_inode(const void *left, const void *right) {
+    const struct known *a = *(struct known *const *)left, *b = *(struct known *const *)right;
+    return (a->inode > b->inode) - (a->inode < b->inode);
+}
+
+static struct known *find_known(const struct service *service, uint64_t cookie) {
+    const struct known wanted = {.cookie = cookie};
+    return service->known_count ? bsearch(&wanted, service->known, service->known_count,
+                                          sizeof *service->known, by_cookie)
+                                : NULL;
+}
+
+/* ------------------------------------------------------------------------------ whose they are */
+
+/* The sockets that are looked for, by inode, and where. */
+struct search {
+    struct known **sockets;
+    size_t count;
+    struct copy *copy; /* whose processes are looked at */
+};
+
+static void found(pid_t pid, int fd, unsigned inode, void *context) {
+    const struct search *search = context;
+    struct known wanted = {.inode = inode}, *key = &wanted;
+    struct known **one =
+        bsearch(&key, search->sockets, search->count, sizeof *search->sockets, by_inode);
+    if (!one || (*one)->copy) /* the first process that has it is the one that is shown */
+        return;
+    (*one)->copy = search->copy;
+    (*one)->holder = (struct service_holder){pid, fd};
+}
+
+/* A duplicate of the socket INODE from HOLDER; -1 and errno. */
+static int take(uint32_t inode, const struct service_holder *holder) {
+    struct process process = {.pid = holder->pid, .thread = holder->pid};
+    struct holder one = {&process, holder->fd};
+    const struct socket socket = {.inode = inode, .holders = &one, .holder_count = 1};
+    return holders_take(&socket);
+}
+
+/* Asks for the SO_REUSEPORT of KNOWN, through a duplicate. */
+static enum shared ask(const struct known *known) {
+    int value = 0;
+    socklen_t length = sizeof value;
+    int fd = take(known->inode, &known->holder);
+    if (fd < 0)
+        return SHARED_UNKNOWN;
+    bool told = getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &value, &length) == 0;
+    close(fd);
+    return !told ? SHARED_UNKNOWN : value ? SHARED_YES : SHARED_NO;
+}
+
+/* Whether the owner of KNOWN is still to be looked for. */
+static bool is_open(const struct known *known) {
+    return !known->copy && known->searches < SEARCHES;
+}
+
+/* Looks for the owners of the sockets for which that is not known.  Returns 0, or -1 and errno. */
+static int find_owners(struct service *service, const struct copies *copies) {
+    struct tree tree;
+    struct search search = {.sockets = calloc(service->known_count + 1, sizeof *search.sockets)};
+    if (!search.sockets)
+        return -1;
+    for (size_t i = 0; i < service->known_count; i++)
+        if (is_open(&service->known[i]))
+            search.sockets[search.count++] = &service->known[i];
+    if (!search.count || !tree_read(&tree)) {
+        int result = search.count ? -1 : 0;
+        free(search.sockets);
+        return result;
+    }
+    qsort(search.sockets, search.count, sizeof *search.sockets, by_inode);
+    bool complete = true;
+    for (size_t i = 0; i < tree.count && complete; i++) {
+        search.copy = copies_owner(copies, &tree, tree.all[i].pid);
+        if (search.copy)
+            complete = tree_sockets(tree.all[i].pid, found, &search);
+    }
+    int error = errno;
+    for (size_t i = 0; i < search.count; i++)
+        if (search.sockets[i]->copy)
+            search.sockets[i]->shared = ask(search.sockets[i]);
+        else
+            search.sockets[i]->searches++;
+    tree_free(&tree);
+    free(search.sockets);
+    errno = error;
+    return complete ? 0 : -1;
+}
+
+static bool note_picked(const struct diag_answer *answer, void *data) {
+    struct known *known = find_known(data, diag_cookie(answer->message));
+    if (known)
+        known->picked = true;
+    return true;
+}
+
+/* Notes which sockets have a port that the kernel picked.  Returns 0, or -1 and errno. */
+static int find_picked(struct service *service) {
+    static const uint8_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP}, families[] = {AF_INET, AF_INET6};
+    int result = 0;
+    for (int i = 0; i < 4 && result == 0; i++) {
+        const struct diag_query query = {.protocol = protocols[i / 2],
+                                         .family = families[i % 2],
+                                         .states = 1U << (i / 2 ? STATE_CLOSE : STATE_LISTEN),
+                                         .picked = true};
+        result = diag_dump(&query, note_picked, service);
+        if (result && errno == EAGAIN) /* a new one may be missing: the next look has it */
+            result = 0;
+    }
+    return result;
+}
+
+/* Takes in which SOCKETS there are: forgets those that have gone, and knows nothing of new ones. */
+static int update_known(struct service *service, const struct sockets *sockets) {
+    struct known *now = calloc(sockets->count + 1, sizeof *now);
+    bool more = false;
+    if (!now)
+        return -1;
+    for (size_t i = 0; i < sockets->count; i++) {
+        const struct socket *socket = &sockets->all[i];
+        const struct known *before = find_known(service, socket->cookie);
+        now[i] =
+            before ? *before : (struct known){.cookie = socket->cookie, .inode = socket->inode};
+    }
+    qsort(now, sockets->count, sizeof *now, by_cookie);
+    free(service->known);
+    service->known = now;
+    service->known_count = sockets->count;
+    return more ? find_picked(service) : 0;
+}
+
+void service_forget(struct service *service, const struct copy *copy) {
+    for (size_t i = 0; i < service->known_count; i++)
+        if (service->known[i].copy == copy)
+            service->known[i] = (struct known){.cookie = service->known[i].cookie,
+                                               .inode = service->known[i].inode};
+    for (size_t i = 0; i < service->count; i++)
+        for (size_t j = 0; j < service->groups[i].count; j++)
+            if (service->groups[i].members[j].copy == copy)
+                service->groups[i].members[j].copy = NULL;
+}
+
+/* --------------------------------------------------------------------------------- the groups */
+
+/* Whether A and B are of one group, if both are shared. */
+static bool same_group(const struct socket *a, const struct socket *b) {
+    return a->port == b->port && a->protocol == b->protocol && a->family == b->family &&
+           !memcmp(a->address, b->address, sizeof a->address) && a->ipv6_only == b->ipv6_only &&
+           a->device == b->device && a->user == b->user;
+}
+
+/* The name of SOCKET's group, to be freed. */
+static char *make_name(const struct socket *socket) {
+    char *address = members_address(socket), *name = NULL;
+    if (asprintf(&name, socket->family == AF_INET6 ? "[%s]:%u/%s" : "%s:%u/%s", address,
+                 socket->port, members_protocol(socket)) < 0)
+        name = NULL;
+    free(address);
+    return name;
+}
+
+/* Whether SOCKET's group was there before the first copy was started. */
+static bool was_there(const struct service *service, const struct socket *socket) {
+    for (size_t i = 0; i < service->before_count; i++)
+        if (same_group(&service->before[i], socket))
+            return true;
+    return false;
+}
+
+/* Makes room for a group of SOCKET's, which may be the one of before; NULL for want of memory. */
+static struct service_group *make_group(struct service *next, struct service *before,
+                                        const struct socket *socket) {
+    struct service_group *more = reallocarray(next->groups, next->count + 1, sizeof *more);
+    if (!more)
+        return NULL;
+    next->groups = more;
+    struct service_group *group = &more[next->count];
+    *group = (struct service_group){0};
+    for (size_t i = 0; i < before->count; i++)
+        if (before->groups[i].count && same_group(&before->groups[i].members->socket, socket)) {
+            *group = before->groups[i];
+            free(group->members);
+            before->groups[i] = before->groups[--before->count];
+            break;
+        }
+    group->members = NULL;
+    group->count = 0;
+    if (!group->name) {
+        group->name = make_name(socket);
+        group->maybe_steered = was_there(next, socket);
+    }
+    if (!group->name)
+        return NULL;
+    next->count++;
+    return group;
+}
+
+static bool is_placeholder(const struct service_group *group, uint64_t cookie) {
+    for (size_t i = 0; i < group->placeholder_count; i++)
+        if (group->placeholders[i].cookie == cookie)
+            return true;
+    return false;
+}
+
+/* Fills GROUP with those of the COUNT sockets from FIRST on that are of FIRST's group. */
+static bool fill_group(const struct service *service, struct service_group *group,
+                       const struct socket *first, size_t count) {
+    group->members = calloc(count, sizeof *group->members);
+    if (!group->members)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        const struct known *known = find_known(service, first[i].cookie);
+        if (!same_group(&first[i], first) || !known || is_apart(known))
+            continue;
+        struct service_member *member = &group->members[group->count++];
+        *member = (struct service_member){
+            .socket = first[i], .copy = known->copy, .holder = known->holder};
+        member->placeholder = !known->copy && is_placeholder(group, first[i].cookie);
+    }
+    return true;
+}
+
+/* Takes in the places of GROUP's members, or of those that were there BEFORE the first copy was
+   started. */
+static bool take_places(const struct service *service, struct service_group *group, bool before) {
+    const struct socket *like = &group->members->socket;
+    size_t most = before ? service->before_count : group->count, count = 0;
+    uint64_t *members = calloc(most + 1, sizeof *members);
+    if (!members)
+        return false;
+    for (size_t i = 0; i < most; i++) {
+        const struct socket *one = before ? &service->before[i] : &group->members[i].socket;
+        if (same_group(one, like))
+            members[count++] = one->cookie;
+    }
+    bool complete = places_update(&group->places, members, count, !before);
+    free(members);
+    return complete;
+}
+
+/* Takes in the places of GROUP's members. */
+static bool update_places(const struct service *service, struct service_group *group) {
+    bool first = !group->places.count;
+    return (!first || take_places(service, group, true)) && take_places(service, group, false);
+}
+
+/* Whether one of the COUNT sockets, of one group, is a copy's that is shared. */
+static bool has_copy(const struct service *service, const struct socket *first,
+                     const struct socket *last) {
+    for (const struct socket *socket = first; socket <= last; socket++) {
+        const struct known *known = find_known(service, socket->cookie);
+        if (same_group(socket, first) && known && known->copy && known->copy->role != COPY_FOUND &&
+            !is_apart(known))
+            return true;
+    }
+    return false;
+}
+
+static void drop_group(struct service_group *group) {
+    for (size_t i = 0; i < group->placeholder_count; i++)
+        close(group->placeholders[i].fd);
+    free(group->placeholders);
+    free(group->steered);
+    free(group->members);
+    free(group->name);
+    places_free(&group->places);
+}
+
+/* Finds the groups that copies are in, among SOCKETS, which are sorted so that those of a group
+   stand together, other users' between them. */
+static bool make_groups(struct service *service, const struct sockets *sockets) {
+    struct service next = {.before = service->before, .before_count = service->before_count};
+    bool complete = true;
+    for (size_t i = 0; i < sockets->count && complete; i++) {
+        const struct socket *first = &sockets->all[i];
+        size_t end = i;
+        bool again = false;
+        while (end < sockets->count && sockets->all[end].port == first->port)
+            end++;
+        for (size_t j = i; j-- > 0 && sockets->all[j].port == first->port && !again;)
+            again = same_group(&sockets->all[j], first);
+        if (again || !has_copy(service, first, &sockets->all[end - 1]))
+            continue;
+        struct service_group *group = make_group(&next, service, first);
+        complete =
+            group && fill_group(service, group, first, end - i) && update_places(service, group);
+    }
+    for (size_t i = 0; i < service->count; i++)
+        drop_group(&service->groups[i]);
+    free(service->groups);
+    service->groups = next.groups;
+    service->count = next.count;
+    return complete;
+}
+
+/* Notes in the copies what of theirs waits, and since when nothing of UDP does. */
+static void update_copies(const struct service *service, const struct copies *copies,
+                          const struct sockets *sockets) {
+    int64_t now = copies_now();
+    for (size_t i = 0; i < copies->count; i++) {
+        copies->all[i]->waiting = 0;
+        copies->all[i]->picked_port = 0;
+    }
+    for (size_t i = 0; i < sockets->count; i++) {
+        const struct known *known = find_known(service, sockets->all[i].cookie);
+        if (known && known->copy && known->picked)
+            known->copy->picked_port = sockets->all[i].port;
+    }
+    for (size_t i = 0; i < service->count; i++)
+        for (size_t j = 0; j < service->groups[i].count; j++) {
+            const struct service_member *member = &service->groups[i].members[j];
+            if (!member->copy)
+                continue;
+            member->copy->listened = true;
+            member->copy->waiting += member->socket.waiting;
+            if (member->socket.protocol != IPPROTO_TCP && member->socket.waiting)
+                member->copy->quiet_since = now;
+        }
+}
+
+int service_look(struct service *service, const struct copies *copies) {
+    const struct sockets_query all = {0};
+    struct sockets sockets;
+    if (!sockets_read(&sockets, &all))
+        return -1;
+    int result = update_known(service, &sockets);
+    if (result == 0)
+        result = find_owners(service, copies);
+    if (result == 0 && !make_groups(service, &sockets)) {
+        errno = ENOMEM;
+        result = -1;
+    }
+    if (result == 0)
+        update_copies(service, copies, &sockets);
+    int error = errno;
+    sockets_free(&sockets);
+    errno = error;
+    return result;
+}
+
+int service_look_before(struct service *service) {
+    const struct sockets_query all = {0};
+    struct sockets sockets;
+    if (!sockets_read(&sockets, &all))
+        return -1;
+    service->before = calloc(sockets.count + 1, sizeof *service->before);
+    if (service->before) {
+        service->before_count = sockets.count;
+        for (size_t i = 0; i < sockets.count; i++)
+            service->before[i] = sockets.all[i];
+    }
+    sockets_free(&sockets);
+    return service->before ? 0 : -1;
+}
+
+/* ----------------------------------------------------------------------------- what is known */
+
+size_t service_members(const struct service_group *group, const struct copy *copy) {
+    size_t count = 0;
+    for (size_t i = 0; i < group->count; i++)
+        count += group->members[i].copy == copy;
+    return count;
+}
+
+bool service_stranger(const struct service_member *member) {
+    return !member->placeholder && (!member->copy || member->copy->role == COPY_FOUND);
+}
+
+int service_take(const struct service_group *group) {
+    errno = EPERM;
+    for (size_t i = 0; i < group->count; i++) {
+        const struct service_member *member = &group->members[i];
+        int fd = member->holder.pid ? take(member->socket.inode, &member->holder) : -1;
+        if (fd >= 0)
+            return fd;
+    }
+    return -1;
+}
+
+void service_pids(const struct service *service, const struct copy *copy, struct text *text) {
+    pid_t shown[64];
+    size_t count = 0;
+    for (size_t i = 0; i < service->count; i++)
+        for (size_t j = 0; j < service->groups[i].count; j++) {
+            const struct service_member *member = &service->groups[i].members[j];
+            bool again = member->copy != copy || !member->holder.pid || count == 64;
+            for (size_t k = 0; k < count && !again; k++)
+                again = shown[k] == member->holder.pid;
+            if (again)
+                continue;
+            text_add(text, "%s%d", count ? " " : "", (int)member->holder.pid);
+            shown[count++] = member->holder.pid;
+        }
+    if (!count)
+        text_add(text, "%d", (int)copy->pid);
+}
+
+void service_names(const struct service *service, const struct copy *copy, struct text *text) {
+    for (size_t i = 0; i < service->count; i++)
+        if (!copy || service_members(&service->groups[i], copy))
+            text_add(text, " %s", service->groups[i].name);
+}
+
+void service_note_wanted(const struct service *service, const struct copy *copy,
+                         struct copy *next) {
+    for (size_t i = 0; i < service->count; i++) {
+        const struct service_group *group = &service->groups[i];
+        if (!service_members(group, copy))
+            continue;
+        char **more = reallocarray(next->wanted.all, next->wanted.count + 1, sizeof *more);
+        char *name = more ? strdup(group->name) : NULL;
+        if (more)
+            next->wanted.all = more;
+        if (name)
+            next->wanted.all[next->wanted.count++] = name;
+    }
+}
+
+/* Whether a copy in ROLE is in the group NAME. */
+static bool is_listened(const struct service *service, const char *name, enum role role,
+                        const struct copy *only) {
+    for (size_t i = 0; i < service->count; i++) {
+        const struct service_group *group = &service->groups[i];
+        if (strcmp(group->name, name) != 0)
+            continue;
+        for (size_t j = 0; j < group->count; j++) {
+            const struct copy *copy = group->members[j].copy;
+            if (copy && copy->role == role && (!only || copy == only))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Whether COPY listens on all that it is to; adds to MISSING where it does not. */
+static bool is_complete(const struct service *service, const struct copy *copy,
+                        struct text *missing, bool *dropped) {
+    struct text lost = {0};
+    bool any = false;
+    for (size_t i = 0; i < service->count; i++)
+        any |= service_members(&service->groups[i], copy) > 0;
+    if (!any) {
+        text_add(missing, "copy %u shares no port", copy->number);
+        if (copy->picked_port)
+            text_add(missing, " but %u, which the kernel picked,", copy->picked_port);
+        return false;
+    }
+    for (size_t i = 0; i < copy->wanted.count; i++) {
+        const char *name = copy->wanted.all[i];
+        if (is_listened(service, name, copy->role, copy))
+            continue;
+        if (*dropped && !is_listened(service, name, copy->role, NULL))
+            continue;
+        text_add(&lost, " %s", name);
+    }
+    if (lost.letters)
+        text_add(missing,
+                 "copy %u does not listen on%s, where the old one does (--may-drop-ports gives up "
+                 "what no new copy listens on)",
+                 copy->number, text_of(&lost));
+    bool complete = !lost.letters;
+    text_free(&lost);
+    return complete;
+}
+
+bool service_complete(const struct service *service, const struct copies *copies, enum role role,
+                      struct text *missing, bool *dropped, uint64_t *state) {
+    size_t all = 0;
+    bool may_drop = *dropped;
+    *dropped = false;
+    *state = 0;
+    for (size_t i = 0; i < copies->count; i++) {
+        const struct copy *copy = copies->all[i];
+        if (copy->role != role)
+            continue;
+        all++;
+        bool allowed = may_drop;
+        if (!is_complete(service, copy, missing, &allowed))
+            return false;
+        for (size_t j = 0; may_drop && j < copy->wanted.count; j++)
+            *dropped |= !is_listened(service, copy->wanted.all[j], role, copy);
+    }
+    for (size_t i = 0; i < service->count; i++) {
+        const struct service_group *group = &service->groups[i];
+        size_t users = 0;
+        for (size_t j = 0; j < copies->count; j++) {
+            const struct copy *copy = copies->all[j];
+            if (copy->role != role || !service_members(group, copy))
+                continue;
+            users++;
+            for (size_t k = 0; k < group->count; k++)
+                if (group->members[k].copy == copy)
+                    *state = (*state ^ group->members[k].socket.cookie) * 0x9e3779b97f4a7c15u;
+        }
+        if (users > 1 && users < all) {
+            text_add(missing, "not all copies listen on %s", group->name);
+            return false;
+        }
+    }
+    return true;
+}
