@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "holders.h"
+#include "kernel.h"
 #include "printable.h"
 
 #include <dirent.h>
@@ -15,7 +16,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef PIDFD_THREAD
