@@ -275,11 +275,12 @@ static void serve_on(struct server *server, const sigset_t *mask) {
 static void serve(struct server *server) {
     sigset_t stop, before;
     sigemptyset(&stop);
-    sigaddset(&stop, SIGTERM);
-    sigprocmask(SIG_BLOCK, &stop, &before);
-    sigdelset(&before, SIGTERM);
-    if (server->stop != NEVER)
+    sigprocmask(SIG_BLOCK, NULL, &before);
+    if (server->stop != NEVER) {
+        sigaddset(&stop, SIGTERM);
         signal(SIGTERM, hear_stop);
+        sigprocmask(SIG_BLOCK, &stop, NULL);
+    }
     while (!has_come(server->end) || server->request.fd >= 0 || server->in_ring) {
         serve_on(server, &before);
         if (told_to_stop && server->end == NEVER)
