@@ -145,6 +145,7 @@ static bool note_picked(const struct diag_answer *answer, void *data) {
 
 /* Notes which sockets have a port that the kernel picked.  Returns 0, or -1 and errno. */
 static int find_picked(struct service *service) {
+    enum { TRIES = 5 };
     static const uint8_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP}, families[] = {AF_INET, AF_INET6};
     int result = 0;
     for (int i = 0; i < 4 && result == 0; i++) {
@@ -152,8 +153,12 @@ static int find_picked(struct service *service) {
                                          .family = families[i % 2],
                                          .states = 1U << (i / 2 ? STATE_CLOSE : STATE_LISTEN),
                                          .picked = true};
-        result = diag_dump(&query, note_picked, service);
-        if (result && errno == EAGAIN) /* a new one may be missing: the next look has it */
+        for (int tries = 0; tries < TRIES; tries++) {
+            result = diag_dump(&query, note_picked, service);
+            if (result == 0 || errno != EAGAIN)
+                break;
+        }
+        if (result && errno == EAGAIN) /* it has told of those that stay */
             result = 0;
     }
     return result;
