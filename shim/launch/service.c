@@ -91,8 +91,8 @@ static enum shared ask(const struct known *known) {
     int value = 0;
     socklen_t length = sizeof value;
     int fd = take(known->inode, &known->holder);
-    if (fd < 0)
-        return SHARED_UNKNOWN;
+    if (fd < 0) /* closed meanwhile, or out of reach */
+        return errno == EBADF || errno == ESRCH ? SHARED_NO : SHARED_UNKNOWN;
     bool told = getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &value, &length) == 0;
     close(fd);
     return !told ? SHARED_UNKNOWN : value ? SHARED_YES : SHARED_NO;
