@@ -537,6 +537,7 @@ bool service_complete(const struct service *service, const struct copies *copies
     for (size_t i = 0; i < service->count; i++) {
         const struct service_group *group = &service->groups[i];
         size_t users = 0;
+        uint64_t before = *state;
         for (size_t j = 0; j < copies->count; j++) {
             const struct copy *copy = copies->all[j];
             if (copy->role != role || !service_members(group, copy))
@@ -546,6 +547,8 @@ bool service_complete(const struct service *service, const struct copies *copies
                 if (group->members[k].copy == copy)
                     *state = (*state ^ group->members[k].socket.cookie) * 0x9e3779b97f4a7c15u;
         }
+        if (users == 1 && all > 1 && group->members->socket.protocol != IPPROTO_TCP)
+            *state = before; /* one of its own, that may come and go */
         if (users > 1 && users < all) {
             text_add(missing, "not all copies listen on %s", group->name);
             return false;
