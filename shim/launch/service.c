@@ -91,8 +91,8 @@ static enum shared ask(const struct known *known) {
     int value = 0;
     socklen_t length = sizeof value;
     int fd = take(known->inode, &known->holder);
-    if (fd < 0) /* closed meanwhile, or out of reach */
-        return errno == EBADF || errno == ESRCH ? SHARED_NO : SHARED_UNKNOWN;
+    if (fd < 0)
+        return SHARED_UNKNOWN;
     bool told = getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &value, &length) == 0;
     close(fd);
     return !told ? SHARED_UNKNOWN : value ? SHARED_YES : SHARED_NO;
@@ -173,6 +173,7 @@ static int update_known(struct service *service, const struct sockets *sockets) 
     for (size_t i = 0; i < sockets->count; i++) {
         const struct socket *socket = &sockets->all[i];
         const struct known *before = find_known(service, socket->cookie);
+        more |= !before;
         now[i] =
             before ? *before : (struct known){.cookie = socket->cookie, .inode = socket->inode};
     }
@@ -537,7 +538,6 @@ bool service_complete(const struct service *service, const struct copies *copies
     for (size_t i = 0; i < service->count; i++) {
         const struct service_group *group = &service->groups[i];
         size_t users = 0;
-        uint64_t before = *state;
         for (size_t j = 0; j < copies->count; j++) {
             const struct copy *copy = copies->all[j];
             if (copy->role != role || !service_members(group, copy))
@@ -547,8 +547,6 @@ bool service_complete(const struct service *service, const struct copies *copies
                 if (group->members[k].copy == copy)
                     *state = (*state ^ group->members[k].socket.cookie) * 0x9e3779b97f4a7c15u;
         }
-        if (users == 1 && all > 1 && group->members->socket.protocol != IPPROTO_TCP)
-            *state = before; /* one of its own, that may come and go */
         if (users > 1 && users < all) {
             text_add(missing, "not all copies listen on %s", group->name);
             return false;
