@@ -111,21 +111,49 @@ static bool take(const struct nlmsghdr *header, diag_fn *each, void *data) {
     return each(&answer, data);
 }
 
-/* Has EACH take what the kernel answers; returns 0, or -1 and errno. */
-static int take_all(int line, diag_fn *each, void *data) {
-    _Alignas(struct nlmsghdr) char buffer[32768]; /* the most that a piece has: netlink_dump() */
-    for (bool changed = false;;) {
-        ssize_t length = recv(line, buffer, sizeof buffer, MSG_TRUNC);
-        if (length > (ssize_t)sizeof buffer)
+/* The most that the kernel sends at once (netlink_dump()), and what is received at one go. */
+enum { PIECE = 32768, ROOM = 64 * PIECE };
+
+/* Whether HEADER is of the message that ends a dump. */
+static bool is_end(const struct nlmsghdr *header) {
+    return header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR;
+}
+
+/* Whether the messages in LENGTH octets from HEADER on end a dump. */
+static bool have_end(const struct nlmsghdr *header, unsigned length) {
+    while (NLMSG_OK(header, length) && !is_end(header))
+        header = NLMSG_NEXT(header, length);
+    return NLMSG_OK(header, length);
+}
+
+/* Receives as much of a dump as there is, or as BUFFER has room for; returns its length, or -1 and
+   errno.  The kernel makes a piece when it is asked for one: nothing else is done in between. */
+static ssize_t receive(int line, char *buffer) {
+    ssize_t length = 0, piece = 0;
+    bool end = false;
+    for (; !end && length + PIECE <= ROOM; length += NLMSG_ALIGN(piece)) {
+        piece = recv(line, buffer + length, PIECE, MSG_TRUNC);
+        if (piece > PIECE)
             errno = EMSGSIZE;
-        if (length < 0 || length > (ssize_t)sizeof buffer)
+        if (piece < 0 || piece > PIECE)
+            return -1;
+        end = have_end((const void *)(buffer + length), (unsigned)piece);
+    }
+    return length;
+}
+
+/* Has EACH take what the kernel answers, by way of BUFFER; returns 0, or -1 and errno. */
+static int take_all(int line, char *buffer, diag_fn *each, void *data) {
+    for (bool changed = false;;) {
+        ssize_t length = receive(line, buffer);
+        if (length < 0)
             return -1;
         unsigned left = (unsigned)length;
         const struct nlmsghdr *header = (const void *)buffer;
         for (; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
             changed |= header->nlmsg_flags & NLM_F_DUMP_INTR;
             /* An error's message begins with its number, as that of the end does. */
-            if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR) {
+            if (is_end(header)) {
                 int error = end_error(header);
                 errno = !error && changed ? EAGAIN : error;
                 return errno ? -1 : 0;
@@ -145,14 +173,14 @@ int diag_dump(const struct diag_query *query, diag_fn *each, void *data) {
         errno = E2BIG;
         return -1;
     }
-    int line = diag_open();
-    if (line < 0)
-        return -1;
-    int result = ask(line, query);
-    if (result == 0)
-        result = take_all(line, each, data);
+    int line = diag_open(), result = -1;
+    char *buffer = malloc(ROOM);
+    if (line >= 0 && buffer && ask(line, query) == 0)
+        result = take_all(line, buffer, each, data);
     int error = errno;
-    close(line);
+    free(buffer);
+    if (line >= 0)
+        close(line);
     errno = error;
     return result;
 }

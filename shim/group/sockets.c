@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What is to be read, of which protocol and family at present, and what was. */
@@ -92,32 +93,67 @@ static bool dump(struct reader *reader, uint8_t protocol, uint8_t family) {
     return true;
 }
 
-/* Whether COUNT sockets from A on are those from B on, in the same order. */
-static bool same(const struct socket *a, const struct socket *b, size_t count) {
-    size_t i = 0;
-    while (i < count && a[i].cookie == b[i].cookie)
+/* Whether those of SOCKETS from FIRST to MIDDLE are those from there on, in the same order. */
+static bool is_twice(const struct sockets *sockets, size_t first, size_t middle) {
+    size_t count = middle - first, i = 0;
+    if (sockets->count - middle != count)
+        return false;
+    while (i < count && sockets->all[first + i].cookie == sockets->all[middle + i].cookie)
         i++;
     return i == count;
 }
 
+static int compare_cookies(const void *left, const void *right) {
+    const struct socket *const *a = left, *const *b = right;
+    return ((*a)->cookie > (*b)->cookie) - ((*a)->cookie < (*b)->cookie);
+}
+
+/* Makes LIST one of COUNT sockets from FIRST on, by cookie. */
+static void sort_by_cookie(struct socket **list, struct socket *first, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        list[i] = first + i;
+    qsort(list, count, sizeof *list, compare_cookies);
+}
+
+/* Whether one of SOCKETS from FIRST on is there twice; also if there is no memory to see it. */
+static bool has_twice(const struct sockets *sockets, size_t first) {
+    size_t count = sockets->count - first, i = 1;
+    struct socket **list = calloc(count + 1, sizeof *list);
+    if (!list)
+        return true;
+    sort_by_cookie(list, sockets->all + first, count);
+    while (i < count && list[i]->cookie != list[i - 1]->cookie)
+        i++;
+    free(list);
+    return i < count;
+}
+
+/* In milliseconds, from some start. */
+static int64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * INT64_C(1000) + time.tv_nsec / 1000000;
+}
+
 /*
- * Appends the sockets of PROTOCOL and FAMILY when the kernel has told the same twice in a row, as
- * once it may tell of some twice, or not at all (diag.h); returns false and errno.
+ * Appends the sockets of PROTOCOL and FAMILY when the kernel has told the same twice in a row, and
+ * each once, as it may tell of some twice, or not at all (diag.h); after half a second what it has
+ * told last.  Returns false and errno.
  */
 static bool dump_steady(struct reader *reader, uint8_t protocol, uint8_t family) {
-    enum { TRIES = 50 };
+    enum { LONG_MS = 500 };
     struct sockets *sockets = &reader->sockets;
     size_t first = sockets->count;
     bool complete = dump(reader, protocol, family), steady = false;
-    for (int i = 0; complete && !steady && i < TRIES; i++) {
-        size_t again = sockets->count, count = again - first;
+    int64_t end = now() + LONG_MS;
+    while (complete && !steady && now() < end) {
+        size_t again = sockets->count;
         complete = dump(reader, protocol, family);
-        steady = complete && sockets->count - again == count &&
-                 same(sockets->all + first, sockets->all + again, count);
-        if (sockets->count > again)
-            memmove(sockets->all + first, sockets->all + again,
-                    (sockets->count - again) * sizeof *sockets->all);
-        sockets->count -= count;
+        steady = complete && is_twice(sockets, first, again);
+        for (size_t from = again; from < sockets->count; from++)
+            sockets->all[first + from - again] = sockets->all[from];
+        sockets->count -= again - first;
+        steady = steady && (sockets->count == first || !has_twice(sockets, first));
     }
     return complete;
 }
@@ -141,23 +177,18 @@ static int compare(const void *left, const void *right) {
     return 0;
 }
 
-static int compare_cookies(const void *left, const void *right) {
-    const struct socket *const *a = left, *const *b = right;
-    return ((*a)->cookie > (*b)->cookie) - ((*a)->cookie < (*b)->cookie);
-}
-
-/* Makes the list by cookie; returns false and errno. */
-static bool sort_by_cookie(struct sockets *sockets) {
+/* Sorts SOCKETS, and lists them by cookie; returns false and errno if there is no memory. */
+static bool sort(struct sockets *sockets) {
     sockets->by_cookie = calloc(sockets->count + 1, sizeof *sockets->by_cookie);
     if (!sockets->by_cookie)
         return false;
-    for (size_t i = 0; i < sockets->count; i++)
-        sockets->by_cookie[i] = &sockets->all[i];
-    qsort(sockets->by_cookie, sockets->count, sizeof *sockets->by_cookie, compare_cookies);
+    if (sockets->count)
+        qsort(sockets->all, sockets->count, sizeof *sockets->all, compare);
+    sort_by_cookie(sockets->by_cookie, sockets->all, sockets->count);
     return true;
 }
 
-/* Reads all by DUMP, sorts it, and makes SOCKETS of it; returns false and errno. */
+/* Reads all by DUMP_PART, sorts it, and makes SOCKETS of it; returns false and errno. */
 static bool read_by(bool (*dump_part)(struct reader *, uint8_t, uint8_t), struct sockets *sockets,
                     const struct sockets_query *query) {
     static const uint8_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
@@ -169,9 +200,7 @@ static bool read_by(bool (*dump_part)(struct reader *, uint8_t, uint8_t), struct
         if (protocols[i] == IPPROTO_UDPLITE && !complete && errno == ENOENT)
             complete = true; /* not every kernel has it */
     }
-    if (complete && reader.sockets.count)
-        qsort(reader.sockets.all, reader.sockets.count, sizeof *reader.sockets.all, compare);
-    complete = complete && sort_by_cookie(&reader.sockets);
+    complete = complete && sort(&reader.sockets);
     int error = errno;
     if (!complete)
         sockets_free(&reader.sockets);
@@ -180,22 +209,8 @@ static bool read_by(bool (*dump_part)(struct reader *, uint8_t, uint8_t), struct
     return complete;
 }
 
-/* Whether SOCKETS has one twice. */
-static bool has_twice(const struct sockets *sockets) {
-    for (size_t i = 1; i < sockets->count; i++)
-        if (sockets->by_cookie[i]->cookie == sockets->by_cookie[i - 1]->cookie)
-            return true;
-    return false;
-}
-
 bool sockets_read(struct sockets *sockets, const struct sockets_query *query) {
-    enum { TRIES = 20 };
-    bool complete = read_by(dump_steady, sockets, query);
-    for (int i = 0; complete && has_twice(sockets) && i < TRIES; i++) {
-        sockets_free(sockets);
-        complete = read_by(dump_steady, sockets, query);
-    }
-    return complete;
+    return read_by(dump_steady, sockets, query);
 }
 
 bool sockets_sample(struct sockets *sockets, const struct sockets_query *query) {
