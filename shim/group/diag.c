@@ -185,6 +185,21 @@ int diag_dump(const struct diag_query *query, diag_fn *each, void *data) {
     return result;
 }
 
+int diag_dump_both(struct diag_query query, diag_fn *each, void *data) {
+    enum { TRIES = 5 };
+    static const uint8_t families[] = {AF_INET, AF_INET6};
+    for (size_t i = 0; i < sizeof families; i++) {
+        query.family = families[i];
+        int tries = 1;
+        while (diag_dump(&query, each, data))
+            if (errno != EAGAIN)
+                return -1;
+            else if (tries++ == TRIES)
+                break;
+    }
+    return 0;
+}
+
 uint64_t diag_cookie(const struct inet_diag_msg *message) {
     return message->id.idiag_cookie[0] | (uint64_t)message->id.idiag_cookie[1] << 32;
 }

@@ -61,6 +61,10 @@ uint64_t diag_choose(int line, const struct diag_packet *packet);
 /* As many ports as a filter has room for, in an attribute of 65,535 octets. */
 enum { DIAG_PORTS = 3275 };
 
+/* The same for both families, and again if the sockets changed meanwhile, so that EACH may get one
+   twice; after some tries what the kernel has told is taken for all there is. */
+int diag_dump_both(struct diag_query query, diag_fn *each, void *data);
+
 /* The socket's SO_COOKIE. */
 uint64_t diag_cookie(const struct inet_diag_msg *message);
 

@@ -2,7 +2,6 @@
  * copies.c - see copies.h.
  */
 #define _GNU_SOURCE
-
 #include "copies.h"
 #include "say.h"
 #include "signals.h"
@@ -364,8 +363,11 @@ struct copy *copies_reap(const struct copies *copies, struct ending *ending) {
     return NULL;
 }
 
+/* How long a copy that has been killed may take before its process group is. */
+enum { GRACE_MS = 5000 };
+
 /* Kills COPY by its reuse-run's children: that one then sees to the rest. */
-static void kill_copy(const struct copy *copy) {
+static void kill_copy(struct copy *copy) {
     struct tree tree;
     bool any = false;
     if (tree_read(&tree)) {
@@ -376,28 +378,25 @@ static void kill_copy(const struct copy *copy) {
     }
     if (!any)
         kill(-copy->pid, SIGKILL);
+    copy->kill_at = 0;
+    copy->end_at = copies_now() + GRACE_MS;
 }
 
 void copies_tell(const struct copies *copies, struct copy *copy) {
-    enum { GRACE_MS = 5000 };
     if (copy->role == COPY_TOLD)
         return;
     copy->role = COPY_TOLD;
     if (!copy->pid)
         return;
     copy->kill_at = copies_now() + copies->options->stop;
-    if (copies->options->signal ==
-        SIGKILL) { /* what kills its reuse-run, leaves what that started */
-        kill_copy(copy);
-        copy->kill_at = 0;
-        copy->end_at = copies_now() + GRACE_MS;
-    } else {
+    if (copies->options->signal == SIGKILL)
+        kill_copy(copy); /* what kills its reuse-run, leaves what that started */
+    else
         kill(copy->pid, copies->options->signal);
-    }
 }
 
 void copies_kill_late(const struct copies *copies, bool now_all) {
-    enum { GRACE_MS = 5000, TOGETHER_MS = 50 }; /* told one after the other, in one go */
+    enum { TOGETHER_MS = 50 }; /* told one after the other, in one go */
     int64_t now = copies_now();
     if (!now_all && copies_next_kill(copies) > now)
         return;
@@ -409,8 +408,6 @@ void copies_kill_late(const struct copies *copies, bool now_all) {
         if (copy->kill_at && (now_all || copy->kill_at <= now + TOGETHER_MS)) {
             text_add(&late, " %s", copies_name(copy));
             kill_copy(copy);
-            copy->kill_at = 0;
-            copy->end_at = now + GRACE_MS;
         } else if (copy->end_at && copy->end_at <= now) { /* stopped, or no /proc */
             kill(-copy->pid, SIGKILL);
             copy->end_at = now + GRACE_MS;

@@ -31,25 +31,12 @@ static bool find_ports(const struct service *service, struct diag_query *query, 
     return count > 0;
 }
 
-/* Dumps what QUERY asks for of both families on the ports of the service; what changes meanwhile
-   may come twice. */
+/* Dumps what QUERY asks for on the ports of the service; what changes meanwhile may come twice. */
 static int dump(const struct service *service, struct diag_query query, diag_fn *each, void *data) {
-    enum { TRIES = 5 };
-    static const uint8_t families[] = {AF_INET, AF_INET6};
     uint16_t *ports = calloc(service->count + 1, sizeof *ports);
-    int result = ports ? 0 : -1;
-    if (ports && find_ports(service, &query, ports))
-        for (size_t i = 0; i < 2 && result == 0; i++) {
-            query.family = families[i];
-            result = -1;
-            for (int tries = 0; tries < TRIES && result; tries++) {
-                result = diag_dump(&query, each, data);
-                if (result && errno != EAGAIN)
-                    break;
-            }
-            if (result && errno == EAGAIN)
-                result = 0; /* it has told what there is, all the same */
-        }
+    if (!ports)
+        return -1;
+    int result = find_ports(service, &query, ports) ? diag_dump_both(query, each, data) : 0;
     int error = errno;
     free(ports);
     errno = error;

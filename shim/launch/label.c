@@ -30,6 +30,14 @@ struct message {
     int fd; /* where what comes from it goes to */
 };
 
+/* The message, as it is sent with a descriptor (cmsg(3)). */
+struct packet {
+    struct message message;
+    struct iovec part;
+    struct msghdr header;
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+};
+
 /* A pipe from a copy. */
 struct source {
     int pipe, fd;
@@ -52,6 +60,15 @@ struct labeller {
     size_t count;
     struct output *outputs[2];
 };
+
+/* Makes PACKET one that is received into, or sent from. */
+static void make_packet(struct packet *packet) {
+    *packet = (struct packet){.part = {&packet->message, sizeof packet->message}};
+    packet->header = (struct msghdr){.msg_iov = &packet->part,
+                                     .msg_iovlen = 1,
+                                     .msg_control = packet->control,
+                                     .msg_controllen = sizeof packet->control};
+}
 
 static void flush(struct output *output) {
     size_t done = 0;
@@ -121,23 +138,16 @@ static bool take(struct labeller *labeller, struct source *source) {
 
 /* Takes a further pipe from reuse-launch, or hears that this has gone. */
 static void take_pipe(struct labeller *labeller) {
-    struct message message;
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct iovec part = {&message, sizeof message};
-    struct msghdr packet = {.msg_iov = &part,
-                            .msg_iovlen = 1,
-                            .msg_control = &control,
-                            .msg_controllen = sizeof control};
-    ssize_t length = recvmsg(labeller->line, &packet, MSG_CMSG_CLOEXEC);
+    struct packet packet;
+    make_packet(&packet);
+    ssize_t length = recvmsg(labeller->line, &packet.header, MSG_CMSG_CLOEXEC);
     if (length <= 0) {
         close(labeller->line);
         labeller->line = -1;
         return;
     }
-    const struct cmsghdr *header = CMSG_FIRSTHDR(&packet);
+    const struct message message = packet.message;
+    const struct cmsghdr *header = CMSG_FIRSTHDR(&packet.header);
     if ((size_t)length != sizeof message || !header)
         return;
     int pipe;
@@ -235,20 +245,14 @@ int label_pipe(const struct label *label, unsigned number, int fd) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC))
         return -1;
-    struct message message = {number, fd};
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
-                            .cmsg_level = SOL_SOCKET,
-                            .cmsg_type = SCM_RIGHTS}};
-    memcpy(CMSG_DATA(&control.header), &ends[0], sizeof ends[0]);
-    struct iovec part = {&message, sizeof message};
-    struct msghdr packet = {.msg_iov = &part,
-                            .msg_iovlen = 1,
-                            .msg_control = &control,
-                            .msg_controllen = sizeof control};
-    ssize_t sent = sendmsg(label->line, &packet, MSG_NOSIGNAL);
+    struct packet packet;
+    make_packet(&packet);
+    packet.message = (struct message){number, fd};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&packet.header);
+    *header = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(header), &ends[0], sizeof ends[0]);
+    ssize_t sent = sendmsg(label->line, &packet.header, MSG_NOSIGNAL);
     int error = errno;
     close(ends[0]);
     if (sent < 0) {

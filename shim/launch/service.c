@@ -145,23 +145,13 @@ static bool note_picked(const struct diag_answer *answer, void *data) {
 
 /* Notes which sockets have a port that the kernel picked.  Returns 0, or -1 and errno. */
 static int find_picked(struct service *service) {
-    enum { TRIES = 5 };
-    static const uint8_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP}, families[] = {AF_INET, AF_INET6};
-    int result = 0;
-    for (int i = 0; i < 4 && result == 0; i++) {
-        const struct diag_query query = {.protocol = protocols[i / 2],
-                                         .family = families[i % 2],
-                                         .states = 1U << (i / 2 ? STATE_CLOSE : STATE_LISTEN),
-                                         .picked = true};
-        for (int tries = 0; tries < TRIES; tries++) {
-            result = diag_dump(&query, note_picked, service);
-            if (result == 0 || errno != EAGAIN)
-                break;
-        }
-        if (result && errno == EAGAIN) /* it has told of those that stay */
-            result = 0;
-    }
-    return result;
+    const struct diag_query tcp = {
+        .protocol = IPPROTO_TCP, .states = 1U << STATE_LISTEN, .picked = true};
+    const struct diag_query udp = {
+        .protocol = IPPROTO_UDP, .states = 1U << STATE_CLOSE, .picked = true};
+    return diag_dump_both(tcp, note_picked, service) || diag_dump_both(udp, note_picked, service)
+               ? -1
+               : 0;
 }
 
 /* Takes in which SOCKETS there are: forgets those that have gone, and knows nothing of new ones. */
@@ -257,57 +247,62 @@ static bool is_placeholder(const struct service_group *group, uint64_t cookie) {
     return false;
 }
 
-/* Fills GROUP with those of the COUNT sockets from FIRST on that are of FIRST's group. */
+/* Fills GROUP with those of SOCKETS that are of LIKE's group, in order of joining. */
 static bool fill_group(const struct service *service, struct service_group *group,
-                       const struct socket *first, size_t count) {
-    group->members = calloc(count, sizeof *group->members);
+                       const struct sockets *sockets, const struct socket *like) {
+    group->members = calloc(sockets->count, sizeof *group->members);
     if (!group->members)
         return false;
-    for (size_t i = 0; i < count; i++) {
-        const struct known *known = find_known(service, first[i].cookie);
-        if (!same_group(&first[i], first) || !known || is_apart(known))
+    for (size_t i = 0; i < sockets->count; i++) {
+        const struct socket *socket = &sockets->all[i];
+        const struct known *known = find_known(service, socket->cookie);
+        if (!same_group(socket, like) || !known || is_apart(known))
             continue;
-        struct service_member *member = &group->members[group->count++];
-        *member = (struct service_member){
-            .socket = first[i], .copy = known->copy, .holder = known->holder};
-        member->placeholder = !known->copy && is_placeholder(group, first[i].cookie);
+        group->members[group->count++] = (struct service_member){
+            .socket = *socket,
+            .copy = known->copy,
+            .holder = known->holder,
+            .placeholder = !known->copy && is_placeholder(group, socket->cookie)};
     }
     return true;
 }
 
-/* Takes in the places of GROUP's members, or of those that were there BEFORE the first copy was
-   started. */
-static bool take_places(const struct service *service, struct service_group *group, bool before) {
-    const struct socket *like = &group->members->socket;
-    size_t most = before ? service->before_count : group->count, count = 0;
-    uint64_t *members = calloc(most + 1, sizeof *members);
+/* Takes in who was in GROUP before the first copy was started: in which places is not known. */
+static bool take_first(const struct service *service, struct service_group *group) {
+    uint64_t *members = calloc(service->before_count + 1, sizeof *members);
+    size_t count = 0;
     if (!members)
         return false;
-    for (size_t i = 0; i < most; i++) {
-        const struct socket *one = before ? &service->before[i] : &group->members[i].socket;
-        if (same_group(one, like))
-            members[count++] = one->cookie;
-    }
-    bool complete = places_update(&group->places, members, count, !before);
+    for (size_t i = 0; i < service->before_count; i++)
+        if (same_group(&service->before[i], &group->members->socket))
+            members[count++] = service->before[i].cookie;
+    bool complete = places_update(&group->places, members, count, false);
     free(members);
     return complete;
 }
 
-/* Takes in the places of GROUP's members. */
-static bool update_places(const struct service *service, struct service_group *group) {
-    bool first = !group->places.count;
-    return (!first || take_places(service, group, true)) && take_places(service, group, false);
+bool service_take_places(struct service_group *group) {
+    uint64_t *members = calloc(group->count + 1, sizeof *members);
+    if (!members)
+        return false;
+    for (size_t i = 0; i < group->count; i++)
+        members[i] = group->members[i].socket.cookie;
+    bool complete = places_update(&group->places, members, group->count, true);
+    free(members);
+    return complete;
 }
 
-/* Whether one of the COUNT sockets, of one group, is a copy's that is shared. */
-static bool has_copy(const struct service *service, const struct socket *first,
-                     const struct socket *last) {
-    for (const struct socket *socket = first; socket <= last; socket++) {
-        const struct known *known = find_known(service, socket->cookie);
-        if (same_group(socket, first) && known && known->copy && known->copy->role != COPY_FOUND &&
-            !is_apart(known))
+/* Whether SOCKET is a copy's, and in a group. */
+static bool is_copys(const struct service *service, const struct socket *socket) {
+    const struct known *known = find_known(service, socket->cookie);
+    return known && known->copy && known->copy->role != COPY_FOUND && !is_apart(known);
+}
+
+/* Whether SERVICE has the group of SOCKET. */
+static bool has_group(const struct service *service, const struct socket *socket) {
+    for (size_t i = 0; i < service->count; i++)
+        if (same_group(&service->groups[i].members->socket, socket))
             return true;
-    }
     return false;
 }
 
@@ -321,24 +316,19 @@ static void drop_group(struct service_group *group) {
     places_free(&group->places);
 }
 
-/* Finds the groups that copies are in, among SOCKETS, which are sorted so that those of a group
-   stand together, other users' between them. */
+/* Finds the groups that copies are in, among SOCKETS, which are sorted by order of joining within
+   each. */
 static bool make_groups(struct service *service, const struct sockets *sockets) {
     struct service next = {.before = service->before, .before_count = service->before_count};
     bool complete = true;
     for (size_t i = 0; i < sockets->count && complete; i++) {
-        const struct socket *first = &sockets->all[i];
-        size_t end = i;
-        bool again = false;
-        while (end < sockets->count && sockets->all[end].port == first->port)
-            end++;
-        for (size_t j = i; j-- > 0 && sockets->all[j].port == first->port && !again;)
-            again = same_group(&sockets->all[j], first);
-        if (again || !has_copy(service, first, &sockets->all[end - 1]))
+        const struct socket *socket = &sockets->all[i];
+        if (!is_copys(service, socket) || has_group(&next, socket))
             continue;
-        struct service_group *group = make_group(&next, service, first);
-        complete =
-            group && fill_group(service, group, first, end - i) && update_places(service, group);
+        struct service_group *group = make_group(&next, service, socket);
+        complete = group && fill_group(service, group, sockets, socket) &&
+                   (group->places.count || take_first(service, group)) &&
+                   service_take_places(group);
     }
     for (size_t i = 0; i < service->count; i++)
         drop_group(&service->groups[i]);
@@ -417,6 +407,13 @@ size_t service_members(const struct service_group *group, const struct copy *cop
     return count;
 }
 
+bool service_listens(const struct service *service, const struct copy *copy) {
+    for (size_t i = 0; i < service->count; i++)
+        if (service_members(&service->groups[i], copy))
+            return true;
+    return false;
+}
+
 bool service_stranger(const struct service_member *member) {
     return !member->placeholder && (!member->copy || member->copy->role == COPY_FOUND);
 }
@@ -491,10 +488,7 @@ static bool is_listened(const struct service *service, const char *name, enum ro
 static bool is_complete(const struct service *service, const struct copy *copy,
                         struct text *missing, bool *dropped) {
     struct text lost = {0};
-    bool any = false;
-    for (size_t i = 0; i < service->count; i++)
-        any |= service_members(&service->groups[i], copy) > 0;
-    if (!any) {
+    if (!service_listens(service, copy)) {
         text_add(missing, "copy %u shares no port", copy->number);
         if (copy->picked_port)
             text_add(missing, " but %u, which the kernel picked,", copy->picked_port);

@@ -70,6 +70,12 @@ void service_forget(struct service *service, const struct copy *copy);
 /* How many members of GROUP are COPY's. */
 size_t service_members(const struct service_group *group, const struct copy *copy);
 
+/* Takes in the places of the members that GROUP has.  Returns false for want of memory. */
+bool service_take_places(struct service_group *group);
+
+/* Whether COPY is in a group. */
+bool service_listens(const struct service *service, const struct copy *copy);
+
 /* Whether MEMBER is of somebody else. */
 bool service_stranger(const struct service_member *member);
 

@@ -29,6 +29,10 @@ static bool is_going(const struct service_member *member) {
     return member->copy && (member->copy->role == COPY_LEAVING || member->copy->role == COPY_TOLD);
 }
 
+static bool is_own(const struct service_member *member) {
+    return member->placeholder;
+}
+
 static size_t count_members(const struct service_group *group,
                             bool (*is)(const struct service_member *member)) {
     size_t count = 0;
@@ -77,8 +81,6 @@ void steering_reserve(struct service *service) {
 
 /* Closes the last COUNT placeholders of GROUP; takes in the places of those that are left. */
 static void close_placeholders(struct service_group *group, size_t count) {
-    uint64_t members[group->count + 1];
-    size_t left = 0;
     while (count--) {
         const struct service_placeholder *one = &group->placeholders[--group->placeholder_count];
         close(one->fd);
@@ -90,9 +92,7 @@ static void close_placeholders(struct service_group *group, size_t count) {
                 break;
             }
     }
-    for (size_t i = 0; i < group->count; i++)
-        members[left++] = group->members[i].socket.cookie;
-    places_update(&group->places, members, left, true);
+    service_take_places(group);
 }
 
 /* ------------------------------------------------------------------------ telling the kernel */
@@ -217,15 +217,11 @@ static void close_all(struct service_group *group) {
     }
 }
 
-/* -------------------------------------------------------------------------------- as it is to be
- */
+/* ------------------------------------------------------------------------- as it is to be */
 
 static bool apply(struct service_group *group, bool hold) {
     size_t wanted = count_members(group, is_wanted);
-    size_t own = 0;
-    for (size_t i = 0; i < group->count; i++)
-        own += group->members[i].placeholder;
-    if (wanted + own < group->count || hold)
+    if (wanted + count_members(group, is_own) < group->count || hold)
         return !wanted || steer_below(group, group->count - count_members(group, is_told));
     close_all(group);
     return unsteer(group);

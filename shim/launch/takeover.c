@@ -60,29 +60,37 @@ static void say_ready(const struct takeover *takeover, const char *before) {
     text_free(&pids);
 }
 
-/* Says which processes of others share the ports, if there are more than have been told. */
+/* Names the processes that share GROUP's ports with the copies. */
+static void name_strangers(const struct service_group *group) {
+    struct sockets strangers = {.all = calloc(group->count, sizeof *strangers.all)};
+    struct text pids = {0};
+    if (!strangers.all)
+        return;
+    for (size_t i = 0; i < group->count; i++)
+        if (service_stranger(&group->members[i]))
+            strangers.all[strangers.count++] = group->members[i].socket;
+    holders_find(&strangers);
+    for (size_t i = 0; i < strangers.count; i++)
+        if (strangers.all[i].holder_count)
+            text_add(&pids, " %d", (int)strangers.all[i].holders->process->pid);
+        else
+            text_add(&pids, " -");
+    say("%s: shared with processes that are not of this service, pid%s", group->name,
+        text_of(&pids));
+    text_free(&pids);
+    sockets_free(&strangers);
+}
+
+/* Says who else shares the ports, if there are more than have been told. */
 static void say_strangers(struct service *service) {
     for (size_t i = 0; i < service->count; i++) {
         struct service_group *group = &service->groups[i];
-        struct socket all[group->count];
-        struct sockets strangers = {.all = all};
-        struct text pids = {0};
+        size_t count = 0;
         for (size_t j = 0; j < group->count; j++)
-            if (service_stranger(&group->members[j]))
-                all[strangers.count++] = group->members[j].socket;
-        bool more = strangers.count > group->told_strangers;
-        group->told_strangers = strangers.count;
-        if (!more)
-            continue;
-        holders_find(&strangers);
-        for (size_t j = 0; j < strangers.count; j++)
-            if (all[j].holder_count)
-                text_add(&pids, " %d", (int)all[j].holders->process->pid);
-            else
-                text_add(&pids, " -");
-        say("%s: shared with processes that are not of this service, pid%s", group->name,
-            text_of(&pids));
-        text_free(&pids);
+            count += service_stranger(&group->members[j]);
+        if (count > group->told_strangers)
+            name_strangers(group);
+        group->told_strangers = count;
     }
 }
 
@@ -192,12 +200,9 @@ static unsigned take_orphans(struct takeover *takeover) {
     unsigned count = 0;
     for (size_t i = copies->count; i-- > 0;) {
         struct copy *copy = copies->all[i];
-        bool shares = false;
         if (copy->role != COPY_FOUND)
             continue;
-        for (size_t j = 0; j < takeover->service.count; j++)
-            shares |= service_members(&takeover->service.groups[j], copy) > 0;
-        if (shares) {
+        if (service_listens(&takeover->service, copy)) {
             let_leave(takeover, copy);
             count++;
         } else {
@@ -257,8 +262,8 @@ static void await_ready(struct takeover *takeover) {
 
 /* -------------------------------------------------------------------------------- old ones go */
 
-/* Whether COPY holds nothing that is to be awaited; after HALF of the time, idle connections are
- * not. */
+/* Whether COPY holds nothing that is to be awaited, as idle connections are not after HALF of the
+   time. */
 static bool has_drained(const struct takeover *takeover, const struct copy *copy, bool half) {
     if (takeover->drain.count || copy->waiting || copy->held || (copy->idle && !half))
         return false;
@@ -271,19 +276,11 @@ static bool has_drained(const struct takeover *takeover, const struct copy *copy
     return true;
 }
 
-/* Whether COPY is in a group. */
-static bool listens(const struct service *service, const struct copy *copy) {
-    for (size_t i = 0; i < service->count; i++)
-        if (service_members(&service->groups[i], copy))
-            return true;
-    return false;
-}
-
 /* Whether a copy that has been told to stop is still in a group. */
 static bool is_awaited(const struct takeover *takeover) {
     for (size_t i = 0; i < takeover->copies.count; i++)
         if (takeover->copies.all[i]->role == COPY_TOLD &&
-            listens(&takeover->service, takeover->copies.all[i]))
+            service_listens(&takeover->service, takeover->copies.all[i]))
             return true;
     return false;
 }
@@ -301,7 +298,7 @@ static void release(struct takeover *takeover) {
         struct copy *copy = copies->all[i];
         if (copy->role != COPY_LEAVING)
             continue;
-        bool listening = listens(&takeover->service, copy);
+        bool listening = service_listens(&takeover->service, copy);
         copy->drained |= !listening || has_drained(takeover, copy, half);
         if (!copy->drained && !over)
             continue;
