@@ -262,20 +262,6 @@ static void await_ready(struct takeover *takeover) {
 
 /* -------------------------------------------------------------------------------- old ones go */
 
-/* Whether COPY holds nothing that is to be awaited, as idle connections are not after HALF of the
-   time. */
-static bool has_drained(const struct takeover *takeover, const struct copy *copy, bool half) {
-    if (takeover->drain.count || copy->waiting || copy->held || (copy->idle && !half))
-        return false;
-    for (size_t i = 0; i < takeover->service.count; i++) {
-        const struct service_group *group = &takeover->service.groups[i];
-        if (group->members->socket.protocol != IPPROTO_TCP && service_members(group, copy) &&
-            copies_now() - copy->quiet_since < takeover->options.udp_linger)
-            return false;
-    }
-    return true;
-}
-
 /* Whether a copy that has been told to stop is still in a group. */
 static bool is_awaited(const struct takeover *takeover) {
     for (size_t i = 0; i < takeover->copies.count; i++)
@@ -293,14 +279,12 @@ static void release(struct takeover *takeover) {
     const struct copies *copies = &takeover->copies;
     int64_t now = copies_now();
     bool over = now >= takeover->drain_by;
-    bool half = over || now >= takeover->drain_by - takeover->options.drain / 2;
     for (size_t i = copies->count; i-- > 0;) {
         struct copy *copy = copies->all[i];
         if (copy->role != COPY_LEAVING)
             continue;
         bool listening = service_listens(&takeover->service, copy);
-        copy->drained |= !listening || has_drained(takeover, copy, half);
-        if (!copy->drained && !over)
+        if (listening && !copy->drained && !over)
             continue;
         if (listening && (!steering_may_leave(&takeover->service, copy) ||
                           (is_awaited(takeover) && now - takeover->told < TURN)))
@@ -335,12 +319,39 @@ static bool is_draining(const struct copies *copies) {
     return false;
 }
 
+/* Whether COPY holds nothing that is to be awaited, as idle connections are not after HALF of the
+   time. */
+static bool has_drained(const struct takeover *takeover, const struct copy *copy, bool half) {
+    if (takeover->drain.count || copy->waiting || copy->held || (copy->idle && !half))
+        return false;
+    for (size_t i = 0; i < takeover->service.count; i++) {
+        const struct service_group *group = &takeover->service.groups[i];
+        if (group->members->socket.protocol != IPPROTO_TCP && service_members(group, copy) &&
+            copies_now() - copy->quiet_since < takeover->options.udp_linger)
+            return false;
+    }
+    return true;
+}
+
+/* Notes which copies have drained, by a drain_look() just now: later, what was in a queue then may
+   be a connection that has not been counted. */
+static void note_drained(const struct takeover *takeover) {
+    int64_t half = takeover->drain_by - takeover->options.drain / 2, now = copies_now();
+    for (size_t i = 0; i < takeover->copies.count; i++) {
+        struct copy *copy = takeover->copies.all[i];
+        if (copy->role == COPY_LEAVING)
+            copy->drained |= has_drained(takeover, copy, now >= half);
+    }
+}
+
 /* Looks at the sockets, and at what is to drain if that is due.  Returns 0, or -1 and errno. */
 static int look(struct takeover *takeover) {
     int64_t began = copies_now();
     if (!is_draining(&takeover->copies) || began < takeover->next_drain_look)
         return service_look(&takeover->service, &takeover->copies);
     int result = drain_look(&takeover->drain, &takeover->service, &takeover->copies);
+    if (result == 0)
+        note_drained(takeover);
     int64_t now = copies_now(), took = now - began;
     takeover->pause =
         takeover->pause * 3 / 2 < LONGEST_LOOK ? takeover->pause * 3 / 2 : LONGEST_LOOK;
