@@ -35,9 +35,30 @@ static bool is_shortage(int error) {
 
 /* ---------------------------------------------------------------------------- duplicates */
 
-static int open_process(const struct process *process) {
+/* The process that a socket was taken from last: most of a process's stand together. */
+struct source {
+    const struct process *process;
+    int pidfd; /* -1: none */
+};
+
+static void close_source(struct source *source) {
+    int error = errno;
+    if (source->pidfd >= 0)
+        close(source->pidfd);
+    *source = (struct source){.pidfd = -1};
+    errno = error;
+}
+
+/* Makes SOURCE that of PROCESS; returns false and errno if that cannot be. */
+static bool open_source(struct source *source, const struct process *process) {
+    if (source->process == process)
+        return true;
+    close_source(source);
     unsigned flags = process->thread == process->pid ? 0 : PIDFD_THREAD;
-    return (int)syscall(SYS_pidfd_open, process->thread, flags);
+    source->pidfd = (int)syscall(SYS_pidfd_open, process->thread, flags);
+    if (source->pidfd >= 0)
+        source->process = process;
+    return source->pidfd >= 0;
 }
 
 /* Whether FD is SOCKET, and not what its holder has opened in its place meanwhile. */
@@ -56,27 +77,31 @@ static int take(const struct socket *socket, int pidfd, int fd) {
     return -1;
 }
 
-int holders_take(const struct socket *socket) {
+/* What holders_take() returns, by way of SOURCE. */
+static int take_by(struct source *source, const struct socket *socket) {
     errno = EPERM;
     for (size_t i = 0; i < socket->holder_count; i++) {
-        int pidfd = open_process(socket->holders[i].process);
-        if (pidfd < 0)
+        if (!open_source(source, socket->holders[i].process))
             continue;
-        int fd = take(socket, pidfd, socket->holders[i].fd);
-        int error = errno;
-        close(pidfd);
+        int fd = take(socket, source->pidfd, socket->holders[i].fd);
         if (fd >= 0)
             return fd;
-        errno = error;
     }
     return -1;
 }
 
+int holders_take(const struct socket *socket) {
+    struct source source = {.pidfd = -1};
+    int fd = take_by(&source, socket);
+    close_source(&source);
+    return fd;
+}
+
 /* Asks whether SOCKET has SO_REUSEPORT; returns false and errno for a shortage. */
-static bool ask(struct socket *socket) {
+static bool ask(struct source *source, struct socket *socket) {
     int value = 0;
     socklen_t length = sizeof value;
-    int fd = holders_take(socket);
+    int fd = take_by(source, socket);
     if (fd < 0)
         return !is_shortage(errno);
     if (getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &value, &length) == 0)
@@ -220,21 +245,27 @@ static bool prepare(struct search *search, struct sockets *sockets) {
     return true;
 }
 
-/* Asks for what nothing but a duplicate tells, if all were SEEN; returns false and errno for a
-   shortage. */
+/* Ends SEARCH, which has SEEN all or errno; returns that. */
 static bool finish(struct search *search, bool seen) {
-    struct sockets *sockets = search->sockets;
-    for (size_t i = 0; seen && i < sockets->count; i++)
-        seen = ask(&sockets->all[i]);
     int error = errno;
     free(search->by_inode);
     errno = error;
     return seen;
 }
 
+bool holders_ask(struct sockets *sockets) {
+    struct source source = {.pidfd = -1};
+    bool told = true;
+    for (size_t i = 0; told && i < sockets->count; i++)
+        told = ask(&source, &sockets->all[i]);
+    close_source(&source);
+    return told;
+}
+
 bool holders_find(struct sockets *sockets) {
     struct search search;
-    return prepare(&search, sockets) && finish(&search, look_at_all(&search));
+    return prepare(&search, sockets) && finish(&search, look_at_all(&search)) &&
+           holders_ask(sockets);
 }
 
 bool holders_find_among(struct sockets *sockets, const pid_t *pids, size_t count) {

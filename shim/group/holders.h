@@ -12,8 +12,12 @@
    for want of descriptors or memory (EMFILE, ENFILE, ENOMEM). */
 bool holders_find(struct sockets *sockets);
 
-/* The same among COUNT processes alone, with no look at others. */
+/* Finds who of COUNT processes holds each of SOCKETS, with no look at others; not whether it is
+   shared. */
 bool holders_find_among(struct sockets *sockets, const pid_t *pids, size_t count);
+
+/* Finds whether each of SOCKETS that has a holder is shared. */
+bool holders_ask(struct sockets *sockets);
 
 /* A duplicate of SOCKET, from any of its holders; -1 and errno, EPERM if no holder is known. */
 int holders_take(const struct socket *socket);
