@@ -85,7 +85,7 @@ LAUNCH_SOURCES = $(wildcard shim/launch/*.c) shim/tool.c \
     $(filter-out %/reuse-group.c %/table.c,$(wildcard shim/group/*.c))
 
 build/reuse-launch: $(LAUNCH_SOURCES) $(HEADERS) Makefile | build $(KERNEL_HEADERS)
-	$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(LAUNCH_SOURCES) $(LDFLAGS) -o $@
+	$(call say,CC)$(CC) $(ALL_CFLAGS) -DVERSION='"$(VERSION)"' $(LAUNCH_SOURCES) $(LDFLAGS) -o $@
 
 GROUP_SOURCES = $(wildcard shim/group/*.c) shim/tool.c shim/ports.c
 
@@ -129,7 +129,7 @@ build/tests/%.so: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests
 
 # It is to agree with what it is linked with.
 build/tests/random-lists: tests/programs/random-lists.c shim/ports.c $(TEST_HEADERS) Makefile | build/tests
-	$(CC) $(ALL_CFLAGS) $(filter %.c,$^) $(LDFLAGS) -o $@
+	$(call say,CC)$(CC) $(ALL_CFLAGS) $(filter %.c,$^) $(LDFLAGS) -o $@
 
 # The same for other ways to link, which no preloaded library or not just any reaches.
 build/tests/static/%: tests/programs/%.c $(TEST_HEADERS) Makefile | build/tests/static
