@@ -259,6 +259,18 @@ struct copy *copies_owner(const struct copies *copies, const struct tree *tree, 
     return NULL;
 }
 
+pid_t *copies_processes(const struct copies *copies, const struct tree *tree, bool leaving,
+                        size_t *count) {
+    pid_t *pids = calloc(tree->count + 1, sizeof *pids);
+    *count = 0;
+    for (size_t i = 0; pids && i < tree->count; i++) {
+        const struct copy *copy = copies_owner(copies, tree, tree->all[i].pid);
+        if (copy && (!leaving || copy->role == COPY_LEAVING))
+            pids[(*count)++] = tree->all[i].pid;
+    }
+    return pids;
+}
+
 /* Reads the file NAME of PID: strings, each with its 0, and one more 0 in the end.  Returns it, to
    be freed; NULL if that cannot be. */
 static char *read_strings(pid_t pid, const char *name) {

@@ -91,6 +91,11 @@ bool copies_any(const struct copies *copies, enum role role);
 /* The copy that process PID belongs to; NULL if it belongs to none. */
 struct copy *copies_owner(const struct copies *copies, const struct tree *tree, pid_t pid);
 
+/* The processes in TREE of all copies, or of those that are LEAVING alone, and how many; to be
+   freed. NULL for want of memory. */
+pid_t *copies_processes(const struct copies *copies, const struct tree *tree, bool leaving,
+                        size_t *count);
+
 /* Makes the copies of killed reuse-launches known, as COPY_FOUND, and leaves them their slots. */
 void copies_find_orphans(struct copies *copies);
 

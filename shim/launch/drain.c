@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "drain.h"
 #include "group/diag.h"
+#include "group/holders.h"
 
 #include <errno.h>
 #include <linux/tcp.h>
@@ -102,16 +103,11 @@ static int update_half_open(struct drain *drain, const struct service *service) 
 
 /* -------------------------------------------------------------------------------- connections */
 
-struct connection {
-    uint32_t inode;
-    bool idle;
-};
-
+/* Connections, and which of them are idle, by index. */
 struct connections {
-    struct connection *all;
-    size_t count;
-    unsigned idle_ms;  /* 0: none is idle */
-    struct copy *copy; /* whose processes are looked at */
+    struct sockets sockets;
+    bool *idle;
+    unsigned idle_ms; /* 0: none is idle */
 };
 
 static bool is_idle(const struct diag_answer *answer, unsigned idle_ms) {
@@ -131,35 +127,23 @@ static bool is_idle(const struct diag_answer *answer, unsigned idle_ms) {
 
 static bool append_connection(const struct diag_answer *answer, void *data) {
     struct connections *list = data;
+    size_t count = list->sockets.count;
     if (!answer->message->idiag_inode) /* nobody's: not accepted, or closed */
         return true;
-    if (list->count % 256 == 0) {
-        struct connection *more = reallocarray(list->all, list->count + 256, sizeof *more);
-        if (!more)
+    if (count % 256 == 0) {
+        struct socket *more = reallocarray(list->sockets.all, count + 256, sizeof *more);
+        if (more)
+            list->sockets.all = more;
+        bool *idle = reallocarray(list->idle, count + 256, sizeof *idle);
+        if (idle)
+            list->idle = idle;
+        if (!more || !idle)
             return false;
-        list->all = more;
     }
-    list->all[list->count++] =
-        (struct connection){answer->message->idiag_inode, is_idle(answer, list->idle_ms)};
+    list->sockets.all[count] = (struct socket){.inode = answer->message->idiag_inode};
+    list->idle[count] = is_idle(answer, list->idle_ms);
+    list->sockets.count++;
     return true;
-}
-
-static int by_inode(const void *left, const void *right) {
-    const struct connection *a = left, *b = right;
-    return (a->inode > b->inode) - (a->inode < b->inode);
-}
-
-/* Counts a connection that a process of the copy has. */
-static void count_connection(pid_t pid, int fd, unsigned inode, void *context) {
-    const struct connections *list = context;
-    const struct connection wanted = {.inode = inode};
-    const struct connection *one =
-        list->count ? bsearch(&wanted, list->all, list->count, sizeof *list->all, by_inode) : NULL;
-    (void)pid, (void)fd;
-    if (one && one->idle)
-        list->copy->idle++;
-    else if (one)
-        list->copy->held++;
 }
 
 static int list_connections(const struct service *service, struct connections *list) {
@@ -168,30 +152,41 @@ static int list_connections(const struct service *service, struct connections *l
                                              (1U << CLOSE) - (1U << LISTEN),
                                    .extensions = 1 << (INET_DIAG_INFO - 1)};
     const struct diag_query udp = {.protocol = IPPROTO_UDP, .states = 1U << ESTABLISHED};
-    if (dump(service, tcp, append_connection, list) || dump(service, udp, append_connection, list))
-        return -1;
-    if (list->count)
-        qsort(list->all, list->count, sizeof *list->all, by_inode);
-    return 0;
+    return dump(service, tcp, append_connection, list) ||
+                   dump(service, udp, append_connection, list)
+               ? -1
+               : 0;
 }
 
-/* Counts what the copies that are leaving have of the connections. */
-static int count_connections(struct connections *list, const struct copies *copies) {
-    struct tree tree;
-    if (!tree_read(&tree))
-        return -1;
-    bool complete = true;
+/* Counts in the copies what their processes have of the connections. */
+static void count_connections(const struct connections *list, const struct copies *copies,
+                              const struct tree *tree) {
     for (size_t i = 0; i < copies->count; i++)
         copies->all[i]->held = copies->all[i]->idle = 0;
-    for (size_t i = 0; i < tree.count && complete; i++) {
-        list->copy = copies_owner(copies, &tree, tree.all[i].pid);
-        if (list->copy && list->copy->role == COPY_LEAVING)
-            complete = tree_sockets(tree.all[i].pid, count_connection, list);
+    for (size_t i = 0; i < list->sockets.count; i++) {
+        const struct socket *socket = &list->sockets.all[i];
+        for (size_t j = 0; j < socket->holder_count; j++) {
+            struct copy *copy = copies_owner(copies, tree, socket->holders[j].process->pid);
+            (*(list->idle[i] ? &copy->idle : &copy->held))++;
+        }
     }
+}
+
+/* Finds which of the connections the copies that are leaving have.  Returns 0, or -1 and errno. */
+static int look_at_connections(struct connections *list, const struct copies *copies) {
+    struct tree tree;
+    size_t count;
+    if (!tree_read(&tree))
+        return -1;
+    pid_t *pids = copies_processes(copies, &tree, true, &count);
+    bool found = pids && holders_find_among(&list->sockets, pids, count);
+    if (found)
+        count_connections(list, copies, &tree);
     int error = errno;
+    free(pids);
     tree_free(&tree);
     errno = error;
-    return complete ? 0 : -1;
+    return found ? 0 : -1;
 }
 
 int drain_look(struct drain *drain, struct service *service, const struct copies *copies) {
@@ -200,9 +195,10 @@ int drain_look(struct drain *drain, struct service *service, const struct copies
         return -1;
     int result = list_connections(service, &list);
     if (result == 0)
-        result = count_connections(&list, copies);
+        result = look_at_connections(&list, copies);
     int error = errno;
-    free(list.all);
+    sockets_free(&list.sockets);
+    free(list.idle);
     errno = error;
     return result;
 }

@@ -46,11 +46,6 @@ static int by_cookie(const void *left, const void *right) {
     return (a->cookie > b->cookie) - (a->cookie < b->cookie);
 }
 
-static int by_inode(const void *left, const void *right) {
-    const struct known *a = *(struct known *const *)left, *b = *(struct known *const *)right;
-    return (a->inode > b->inode) - (a->inode < b->inode);
-}
-
 static struct known *find_known(const struct service *service, uint64_t cookie) {
     const struct known wanted = {.cookie = cookie};
     return service->known_count ? bsearch(&wanted, service->known, service->known_count,
@@ -60,80 +55,58 @@ static struct known *find_known(const struct service *service, uint64_t cookie) 
 
 /* ------------------------------------------------------------------------------ whose they are */
 
-/* The sockets that are looked for, by inode, and where. */
-struct search {
-    struct known **sockets;
-    size_t count;
-    struct copy *copy; /* whose processes are looked at */
-};
-
-static void found(pid_t pid, int fd, unsigned inode, void *context) {
-    const struct search *search = context;
-    struct known wanted = {.inode = inode}, *key = &wanted;
-    struct known **one =
-        bsearch(&key, search->sockets, search->count, sizeof *search->sockets, by_inode);
-    if (!one || (*one)->copy) /* the first process that has it is the one that is shown */
-        return;
-    (*one)->copy = search->copy;
-    (*one)->holder = (struct service_holder){pid, fd};
-}
-
-/* A duplicate of the socket INODE from HOLDER; -1 and errno. */
-static int take(uint32_t inode, const struct service_holder *holder) {
-    struct process process = {.pid = holder->pid, .thread = holder->pid};
-    struct holder one = {&process, holder->fd};
-    const struct socket socket = {.inode = inode, .holders = &one, .holder_count = 1};
-    return holders_take(&socket);
-}
-
-/* Asks for the SO_REUSEPORT of KNOWN, through a duplicate. */
-static enum shared ask(const struct known *known) {
-    int value = 0;
-    socklen_t length = sizeof value;
-    int fd = take(known->inode, &known->holder);
-    if (fd < 0)
-        return SHARED_UNKNOWN;
-    bool told = getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &value, &length) == 0;
-    close(fd);
-    return !told ? SHARED_UNKNOWN : value ? SHARED_YES : SHARED_NO;
-}
-
 /* Whether the owner of KNOWN is still to be looked for. */
 static bool is_open(const struct known *known) {
     return !known->copy && known->searches < SEARCHES;
 }
 
+/* Finds who of the copies, and of their processes in TREE, has each of SOCKETS, which are shared or
+   not.  Returns false and errno. */
+static bool find_holders(struct sockets *sockets, const struct copies *copies,
+                         const struct tree *tree) {
+    size_t count;
+    pid_t *pids = copies_processes(copies, tree, false, &count);
+    bool found = pids && holders_find_among(sockets, pids, count) && holders_ask(sockets);
+    int error = errno;
+    free(pids);
+    errno = error;
+    return found;
+}
+
+/* Notes what has been found out of SOCKET. */
+static void note_owner(struct service *service, const struct copies *copies,
+                       const struct tree *tree, const struct socket *socket) {
+    struct known *known = find_known(service, socket->cookie);
+    if (!socket->holder_count) {
+        known->searches++;
+        return;
+    }
+    const struct holder *first = &socket->holders[0];
+    known->copy = copies_owner(copies, tree, first->process->pid);
+    known->holder = (struct service_holder){first->process->pid, first->process->thread, first->fd};
+    known->shared = socket->shared;
+}
+
 /* Looks for the owners of the sockets for which that is not known.  Returns 0, or -1 and errno. */
 static int find_owners(struct service *service, const struct copies *copies) {
-    struct tree tree;
-    struct search search = {.sockets = calloc(service->known_count + 1, sizeof *search.sockets)};
-    if (!search.sockets)
+    struct tree tree = {0};
+    struct sockets open = {.all = calloc(service->known_count + 1, sizeof *open.all)};
+    if (!open.all)
         return -1;
-    for (size_t i = 0; i < service->known_count; i++)
-        if (is_open(&service->known[i]))
-            search.sockets[search.count++] = &service->known[i];
-    if (!search.count || !tree_read(&tree)) {
-        int result = search.count ? -1 : 0;
-        free(search.sockets);
-        return result;
+    for (size_t i = 0; i < service->known_count; i++) {
+        const struct known *known = &service->known[i];
+        if (is_open(known))
+            open.all[open.count++] =
+                (struct socket){.cookie = known->cookie, .inode = known->inode};
     }
-    qsort(search.sockets, search.count, sizeof *search.sockets, by_inode);
-    bool complete = true;
-    for (size_t i = 0; i < tree.count && complete; i++) {
-        search.copy = copies_owner(copies, &tree, tree.all[i].pid);
-        if (search.copy)
-            complete = tree_sockets(tree.all[i].pid, found, &search);
-    }
+    bool found = !open.count || (tree_read(&tree) && find_holders(&open, copies, &tree));
+    for (size_t i = 0; found && i < open.count; i++)
+        note_owner(service, copies, &tree, &open.all[i]);
     int error = errno;
-    for (size_t i = 0; i < search.count; i++)
-        if (search.sockets[i]->copy)
-            search.sockets[i]->shared = ask(search.sockets[i]);
-        else
-            search.sockets[i]->searches++;
     tree_free(&tree);
-    free(search.sockets);
+    sockets_free(&open);
     errno = error;
-    return complete ? 0 : -1;
+    return found ? 0 : -1;
 }
 
 static bool note_picked(const struct diag_answer *answer, void *data) {
@@ -422,7 +395,11 @@ int service_take(const struct service_group *group) {
     errno = EPERM;
     for (size_t i = 0; i < group->count; i++) {
         const struct service_member *member = &group->members[i];
-        int fd = member->holder.pid ? take(member->socket.inode, &member->holder) : -1;
+        struct process process = {.pid = member->holder.pid, .thread = member->holder.thread};
+        struct holder holder = {&process, member->holder.fd};
+        const struct socket socket = {
+            .inode = member->socket.inode, .holders = &holder, .holder_count = 1};
+        int fd = process.pid ? holders_take(&socket) : -1;
         if (fd >= 0)
             return fd;
     }

@@ -12,9 +12,10 @@
 #include "places.h"
 #include "say.h"
 
-/* A process of a copy that has a socket open, and its descriptor for it; pid 0: none is known. */
+/* A process of a copy that has a socket open, one of its threads that goes on, and its descriptor
+   for the socket; pid 0: none is known. */
 struct service_holder {
-    pid_t pid;
+    pid_t pid, thread;
     int fd;
 };
 

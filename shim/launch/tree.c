@@ -84,20 +84,3 @@ const struct tree_process *tree_find(const struct tree *tree, pid_t pid) {
     const struct tree_process wanted = {.pid = pid};
     return tree->count ? bsearch(&wanted, tree->all, tree->count, sizeof *tree->all, by_pid) : NULL;
 }
-
-bool tree_sockets(pid_t pid, tree_socket *each, void *context) {
-    char path[64], target[64];
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-    DIR *folder = opendir(path);
-    if (!folder)
-        return errno != EMFILE && errno != ENFILE && errno != ENOMEM;
-    for (const struct dirent *entry; (entry = readdir(folder));) {
-        unsigned inode;
-        ssize_t length = readlinkat(dirfd(folder), entry->d_name, target, sizeof target - 1);
-        target[length > 0 ? length : 0] = 0;
-        if (sscanf(target, "socket:[%u]", &inode) == 1)
-            each(pid, atoi(entry->d_name), inode, context);
-    }
-    closedir(folder);
-    return true;
-}

@@ -33,11 +33,4 @@ const struct tree_process *tree_find(const struct tree *tree, pid_t pid);
 /* Reads that of PID alone; returns false if there is no such process. */
 bool tree_look(pid_t pid, struct tree_process *process);
 
-/* For each descriptor of PID that is a socket: its inode. */
-typedef void tree_socket(pid_t pid, int fd, unsigned inode, void *context);
-
-/* Calls EACH with CONTEXT for the sockets that PID has open (proc_pid_fd(5)); returns false and
-   errno for want of descriptors or memory.  What may not be looked at has none. */
-bool tree_sockets(pid_t pid, tree_socket *each, void *context);
-
 #endif
