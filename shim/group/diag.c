@@ -131,7 +131,7 @@ static bool have_end(const struct nlmsghdr *header, unsigned length) {
 static ssize_t receive(int line, char *buffer) {
     ssize_t length = 0, piece = 0;
     bool end = false;
-    for (; !end && length + PIECE <= ROOM; length += NLMSG_ALIGN(piece)) {
+    for (; !end && length + PIECE <= ROOM; length += (ssize_t)NLMSG_ALIGN((size_t)piece)) {
         piece = recv(line, buffer + length, PIECE, MSG_TRUNC);
         if (piece > PIECE)
             errno = EMSGSIZE;
